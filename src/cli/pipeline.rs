@@ -200,6 +200,12 @@ pub struct TeachVerb {
     /// Passes with dropout, whose deviations tell how certain a prediction is [default: none]
     #[arg(long, value_name = "K")]
     passes: Option<usize>,
+    /// Tokens to store of each pair's attention, for a student of DREEAM [default: none]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Store the logits of all pairs, for a student of KD-DocRE
+    #[arg(long)]
+    logits: bool,
     /// Write the number of documents, their bytes, and how well probabilities hold as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -210,7 +216,7 @@ pub struct TeachVerb {
 impl TeachVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let Self { task, floor, top, passes, .. } = &self;
+        let Self { task, floor, top, passes, tokens, logits, .. } = &self;
         if task.output.exists() {
             return Err(Error::recipe(format!("{} exists already", task.output.display()))
                 .with_hint("name a folder that does not exist yet"));
@@ -220,6 +226,8 @@ impl TeachVerb {
             floor: floor.unwrap_or(defaults.floor),
             top: top.unwrap_or(defaults.top),
             passes: passes.unwrap_or(defaults.passes),
+            tokens: tokens.unwrap_or(defaults.tokens),
+            logits: *logits,
             ..defaults
         };
         self.machine.session()?.run(|session| {

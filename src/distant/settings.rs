@@ -25,6 +25,9 @@ pub struct DistantSettings {
     pub passes: usize,
     /// Tokens that are stored of each pair's attention, for systems that learn it; 0: none.
     pub tokens: usize,
+    /// Whether the teacher's logits of all pairs are stored, for systems that learn them: some
+    /// 80 kB a document of DocRED.
+    pub logits: bool,
     /// Weight of the loss on the evidence that the teacher saw, for systems that attend to
     /// sentences; 0: none.
     pub evidence_weight: f64,
@@ -40,6 +43,7 @@ impl Default for DistantSettings {
             top: 4,
             passes: 0,
             tokens: 0,
+            logits: false,
             evidence_weight: 0.0,
         }
     }

@@ -162,6 +162,8 @@ struct RoleFiles {
     relations: Option<PathBuf>,
     tokenizer: Option<PathBuf>,
     truth: Option<PathBuf>,
+    /// Distant labels of documents of dev.
+    dev_distant: Vec<InputFile>,
 }
 
 /// Prepares everything a recipe names under `folder` (rank 0 only).
@@ -217,12 +219,12 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         say(format!("prepare {}: {report}", role.name()));
     }
     let output = shards.join(RunData::DEV_DISTANT);
-    if !named.dev_distant.is_empty() && !output.exists() {
+    if !sources.dev_distant.is_empty() && !output.exists() {
         let dev = DocumentStore::open(&data.need(Role::Dev)?, StoreOptions::default())?;
         let titles = (0..dev.len()).map(|row| dev.title(row).to_owned()).collect();
-        let inputs = InputFile::all(&named.dev_distant, named.format);
         let only = Some(&titles);
-        let job = PrepareJob::new(&inputs, &read, &output, &tokenizer_path, &relations);
+        let job =
+            PrepareJob::new(&sources.dev_distant, &read, &output, &tokenizer_path, &relations);
         let report = PrepareJob { lowercase: named.lowercase, only, ..job }.run()?;
         say(format!("prepare {}: {report}", RunData::DEV_DISTANT));
     }
@@ -391,6 +393,7 @@ fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Rol
     let mut sources = RoleFiles {
         files: [&named.distant, &named.human, &named.dev, &named.test]
             .map(|files| InputFile::all(files, named.format)),
+        dev_distant: InputFile::all(&named.dev_distant, named.format),
         ..RoleFiles::default()
     };
     if let Some(synth) = &named.synth {
@@ -405,6 +408,7 @@ fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Rol
         sources.relations = Some(world.join("rel_info.json"));
         sources.tokenizer = Some(world.join("tokenizer"));
         sources.truth = Some(world.join("truth.json"));
+        sources.dev_distant.push(InputFile::docred(world.join("dev_distant.json")));
     }
     if let Some(label) = &named.label {
         let facts = FactBase::load(&label.facts)?;

@@ -13,7 +13,8 @@ use crate::corpus::{Document, RelationSet};
 use crate::eval::{FactSet, Prediction, ScoredFact, best_prefix};
 use crate::shards::DocumentStore;
 use crate::systems::{
-    Classes, DecisionRule, EvidenceRule, Example, Extractor, Layout, Pair, RelationBatch,
+    Classes, DecisionRule, EvidenceRule, Example, Extractor, Layout, Pair, PairTarget,
+    RelationBatch,
 };
 use crate::text::{ScoredPair, TokenizedDocument, split_by_tokens};
 use crate::torch::Precision;
@@ -32,6 +33,9 @@ pub struct DocumentScores {
     /// How much of each pair's attention lies in each sentence, [pairs × sentences] row-major;
     /// empty for a system that does not attend.
     pub evidence: Vec<f32>,
+    /// The tokens that hold most of each pair's attention, where they were asked for; not gathered
+    /// from other ranks.
+    pub attention: Vec<PairTarget>,
 }
 
 /// How logits become facts.
@@ -170,7 +174,7 @@ impl DocumentScores {
     pub fn of_kept(kept: Vec<ScoredPair>) -> Self {
         let (pairs, logits) =
             kept.into_iter().map(|pair| ((pair.head, pair.tail), pair.score)).unzip();
-        Self { pairs, logits, evidence: Vec::new() }
+        Self { pairs, logits, ..Self::default() }
     }
 
     /// The inverse of [`Self::of_kept`].
@@ -183,7 +187,7 @@ impl DocumentScores {
     /// these.
     fn encode(all: &[Self]) -> Vec<u8> {
         let mut words = Vec::new();
-        for Self { pairs, logits, evidence } in all {
+        for Self { pairs, logits, evidence, .. } in all {
             words.extend([pairs.len(), logits.len(), evidence.len()].map(|count| count as u32));
             words.extend(pairs.iter().flat_map(|&(head, tail)| [head, tail]));
             words.extend(logits.iter().chain(evidence).map(|number| number.to_bits()));
@@ -201,7 +205,8 @@ impl DocumentScores {
             let (logits, values) = values.split_at(logits);
             let (evidence, others) = values.split_at(evidence);
             let pairs = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-            all.push(Self { pairs, logits: floats(logits), evidence: floats(evidence) });
+            let (logits, evidence) = (floats(logits), floats(evidence));
+            all.push(Self { pairs, logits, evidence, attention: Vec::new() });
             rest = others;
         }
         all
@@ -212,12 +217,20 @@ impl DocumentScores {
 pub struct Predictor<'a> {
     extractor: &'a dyn Extractor,
     forward: Forward,
+    /// Tokens of each pair's attention that are told.
+    tokens: usize,
 }
 
 impl<'a> Predictor<'a> {
     /// A predictor over `extractor`.
     pub fn new(extractor: &'a dyn Extractor, precision: Precision) -> Self {
-        Self { extractor, forward: Forward { train: false, precision } }
+        Self { extractor, forward: Forward { train: false, precision }, tokens: 0 }
+    }
+
+    /// The same, which tells as many tokens of each pair's attention.
+    #[must_use]
+    pub fn with_tokens(self, tokens: usize) -> Self {
+        Self { tokens, ..self }
     }
 
     /// Logits for each document, in the given order.
@@ -292,18 +305,28 @@ impl<'a> Predictor<'a> {
         let classes = self.extractor.classes();
         let batch = RelationBatch::new(layout, &examples, classes, self.extractor.loss())?;
         let (mut logits, mut evidence) = (Vec::new(), Vec::new());
+        let mut attention = Vec::new();
         if batch.pairs > 0 {
-            let scored = self.extractor.scored(&batch, forward)?;
+            let scored = if self.tokens > 0 && !forward.train {
+                let (scored, tokens) = self.extractor.scored_with_tokens(&batch, forward)?;
+                let rows = tokens.to_rows()?;
+                attention = rows.iter().map(|row| PairTarget::largest(row, self.tokens)).collect();
+                scored
+            } else {
+                self.extractor.scored(&batch, forward)?
+            };
             let flat = scored.logits.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
             logits = Vec::<f32>::try_from(flat)?;
             evidence = scored.evidence.map_or_else(|| Ok(Vec::new()), |rows| rows.to_rows())?;
         }
         let (mut logits, mut evidence) = (logits.as_slice(), evidence.into_iter());
+        let mut attention = attention.into_iter();
         let take = |example: Example| {
             let count = example.pairs.len() * classes.count();
             let logits = logits.split_off(..count).unwrap_or_default().to_vec();
             let evidence = evidence.by_ref().take(example.pairs.len()).flatten().collect();
-            DocumentScores { pairs: example.pairs, logits, evidence }
+            let attention = attention.by_ref().take(example.pairs.len()).collect();
+            DocumentScores { pairs: example.pairs, logits, evidence, attention }
         };
         Ok(examples.into_iter().map(take).collect())
     }
@@ -411,6 +434,7 @@ mod tests {
             pairs: vec![(0, 1), (1, 0)],
             logits: vec![0.5; 6],
             evidence: vec![0.25, 0.5, 0.125, 1.0],
+            attention: Vec::new(),
         };
         let sent = [scores.clone(), DocumentScores::default(), scores];
         assert_eq!(DocumentScores::decode(&DocumentScores::encode(&sent)), sent);
@@ -423,6 +447,7 @@ mod tests {
             // TH, then two relations: the second pair has both.
             logits: vec![0.0, 1.0, -1.0, 0.0, 1.0, 2.0],
             evidence: vec![0.1, 0.3, 0.5, 0.1],
+            attention: Vec::new(),
         };
         let classes = Classes { relations: 2, na: crate::systems::NaClass::First };
         let rule = EvidenceRule { threshold: 0.2, most: 0, fusion: None };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
 use clap::Args;
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::model::LoadedExtractor;
@@ -22,7 +23,7 @@ use crate::distant::{
 use crate::eval::{ScoredFact, reliability};
 use crate::sampling::Pair;
 use crate::shards::{
-    DocumentStore, ShardManifest, StoreOptions, Taught, TaughtGroup, TaughtShards,
+    DocumentStore, ShardManifest, StoreOptions, Taught, TaughtDocument, TaughtGroup, TaughtShards,
 };
 use crate::systems::visit;
 use crate::text::{TaughtPair, TaughtRelation, TokenizedDocument};
@@ -120,8 +121,8 @@ pub fn teach(
     })?;
     let label = format!("teach {}", task.input.file_name().unwrap_or_default().to_string_lossy());
     let _section = session.world.watchdog().unbounded_section(label.clone());
-    let lesson =
-        Lesson { predictor: &predictor, decider: teacher.decider, settings, learnt: &learnt };
+    let teller = teacher.predictor(session).with_tokens(settings.tokens);
+    let lesson = Lesson { predictor: &teller, decider: teacher.decider, settings, learnt: &learnt };
     let total = shards.manifest().documents as u64;
     let mut progress = Progress::new(&label, total, 0, session.is_root());
     let mut done = 0;
@@ -143,6 +144,7 @@ pub fn teach(
             top: settings.top,
             passes: settings.passes,
             tokens: settings.tokens,
+            logits: settings.logits,
             uncertainty: lesson.uncertainty(&shards)?,
             calibration: learnt.calibration.clone(),
             fit: learnt.fit,
@@ -242,10 +244,10 @@ impl Learnt {
                 documents += 1;
             }
         }
-        if documents < FOLDS {
+        folds.truncate(documents);
+        if documents < 2 {
             return Err(Error::recipe(format!(
-                "{}: {documents} labelled documents, but at least {FOLDS} are needed to learn \
-                 from",
+                "{}: {documents} labelled documents, but at least 2 are needed to learn from",
                 folder.display()
             ))
             .with_hint("leave --dev out, or give more documents"));
@@ -425,7 +427,7 @@ impl Lesson<'_> {
         document: &TokenizedDocument,
         scores: &DocumentScores,
         passes: Option<&PassStatistics>,
-    ) -> Vec<TaughtPair> {
+    ) -> TaughtDocument {
         let classes = self.decider.classes.count();
         let [means, deviations] = match passes {
             Some(passes) => [passes.means(), passes.deviations()],
@@ -442,18 +444,23 @@ impl Lesson<'_> {
             let labels = labels.get(&pair).map_or(&[][..], Vec::as_slice);
             let relations = self.relations(logits, &means[row], deviations, labels);
             let evidence = &scores.evidence[place * sentences..(place + 1) * sentences];
+            let attention = scores.attention.get(place).cloned().unwrap_or_default();
+            let share = |weight: &f32| TaughtRelation::units((*weight).into());
             (!relations.is_empty()).then(|| TaughtPair {
                 head: pair.0,
                 tail: pair.1,
                 relations,
                 evidence: evidence.iter().map(|share| (share * 255.0).round() as u8).collect(),
-                ..TaughtPair::default()
+                weights: attention.weights.iter().map(share).collect(),
+                tokens: attention.tokens,
             })
         };
         let mut pairs: Vec<TaughtPair> =
             self.decider.rows(scores).enumerate().filter_map(of_pair).collect();
         pairs.sort_by_key(|pair| (pair.head, pair.tail));
-        pairs
+        let half = |logit: &f32| f16::from_f32(*logit).to_bits();
+        let logits = self.settings.logits.then(|| scores.logits.iter().map(half).collect());
+        TaughtDocument { pairs, logits }
     }
 
     /// The relations of a pair that have a label, that are predicted, or that are likely.
@@ -502,7 +509,7 @@ impl Lesson<'_> {
         }
         let mut sums = ThresholdSums::new(self.decider.classes.relations);
         for group in 0..shards.num_groups() {
-            for pair in shards.kept(group)?.iter().flatten() {
+            for pair in shards.kept(group)?.iter().flat_map(|document| &document.pairs) {
                 let predicted = pair.relations.iter().filter(|one| one.predicted);
                 sums.add(&predicted.map(PseudoLabel::of).collect::<Vec<_>>());
             }

@@ -31,7 +31,6 @@ pub struct DataSources {
     pub dev: Vec<PathBuf>,
     /// Distant labels of documents of dev: what such a label is worth, for a teacher's
     /// probabilities. Other documents in these files are left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dev_distant: Vec<PathBuf>,
     /// Test documents; without labels they are predicted but not scored.
     pub test: Vec<PathBuf>,

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distant::DistantSettings;
 use crate::systems::dsdocre::{pretrain_schedule, rank_schedule};
-use crate::systems::{Profile, Settings, System, Variant, default_system, find};
+use crate::systems::{Profile, Settings, System, TeacherColumn, Variant, default_system, find};
 use crate::train::Schedule;
 use crate::{Error, Result};
 
@@ -269,6 +269,9 @@ impl Recipe {
             return Err(Error::recipe(message)
                 .with_hint(format!("{}.stage = \"base\" trains one stage", self.system)));
         }
+        if has_students {
+            self.check_teacher(&settings)?;
+        }
         if self.hang_limit_s == 0 {
             return Err(Error::recipe("hang_limit_s = 0, but it must be at least 1"));
         }
@@ -281,6 +284,21 @@ impl Recipe {
         self.student.check("student")?;
         self.refine.check("refine")?;
         self.inference.check("inference")
+    }
+
+    /// Refuses a student whose teacher does not store what it learns.
+    fn check_teacher(&self, settings: &Settings) -> Result<()> {
+        let missing = match settings.student().learns() {
+            Some(TeacherColumn::Tokens) if self.distant.tokens == 0 => "distant.tokens = 32",
+            Some(TeacherColumn::Logits) if !self.distant.logits => "distant.logits = true",
+            _ => return Ok(()),
+        };
+        let message = format!(
+            "a student of `{}` learns what its teacher does not store: {} is not set",
+            self.system,
+            missing.split(' ').next().unwrap_or_default()
+        );
+        Err(Error::recipe(message).with_hint(format!("set {missing}")))
     }
 
     /// The first key in which another recipe asks for another result, with both values; keys that

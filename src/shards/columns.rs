@@ -33,6 +33,11 @@ pub(super) fn to_batch(documents: &[TokenizedDocument]) -> Result<RecordBatch, A
         optional_lists(documents, |document| document.candidates.as_deref(), candidates)?,
         optional_lists(documents, |document| document.kept.as_deref(), kept)?,
         optional_lists(documents, |document| document.taught.as_deref(), taught)?,
+        optional_lists(
+            documents,
+            |document| document.teacher_logits.as_deref(),
+            |bits| Ok(smalls::<UInt16Type>(bits.iter().map(|number| **number))),
+        )?,
     ];
     RecordBatch::try_new(schema::shard_schema(), columns)
 }
@@ -151,6 +156,8 @@ impl ShardColumns {
             candidates: has_list("candidates").then(|| self.candidates(row)),
             kept: has_list("kept").then(|| self.kept(row)),
             taught: has_list(schema::TAUGHT).then(|| self.taught(row)),
+            teacher_logits: has_list(schema::TEACHER_LOGITS)
+                .then(|| smalls_of::<UInt16Type>(self.list(schema::TEACHER_LOGITS), row)),
         }
     }
 

@@ -104,6 +104,8 @@ pub struct Taught {
     pub passes: usize,
     /// Tokens kept of each pair's attention; 0: none.
     pub tokens: usize,
+    /// Whether all logits are kept.
+    pub logits: bool,
     /// How margins became probabilities.
     pub calibration: Calibration,
     /// Log loss and calibration errors of the probabilities; absent without documents to learn

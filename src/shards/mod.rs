@@ -32,6 +32,6 @@ pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, Taught, Tok
 pub use prepare::{PieceCount, PrepareOptions, PrepareReport, prepare};
 pub use reader::StoreOptions;
 pub use store::DocumentStore;
-pub use taught::{TaughtGroup, TaughtShards};
+pub use taught::{TaughtDocument, TaughtGroup, TaughtShards};
 pub use writer::{WriteOptions, rewrite_with_scores};
 pub(crate) use {reader::catch, writer::WholeTable};

@@ -12,6 +12,9 @@ const ITEM: &str = "item";
 /// The column of what a teacher says.
 pub(super) const TAUGHT: &str = "taught";
 
+/// The column of a teacher's logits.
+pub(super) const TEACHER_LOGITS: &str = "teacher_logits";
+
 /// Fields of one mention.
 pub(super) fn mention_fields() -> Fields {
     Fields::from(vec![
@@ -93,6 +96,7 @@ pub fn shard_schema() -> SchemaRef {
         list("candidates", DataType::Struct(candidate_fields())).with_nullable(true),
         list("kept", DataType::Struct(pair_fields())).with_nullable(true),
         list(TAUGHT, DataType::Struct(taught_fields())).with_nullable(true),
+        list(TEACHER_LOGITS, DataType::UInt16).with_nullable(true),
     ]))
 }
 

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::files::Staging;
@@ -18,8 +18,19 @@ use crate::base::{read_json, write_atomic};
 use crate::text::{TaughtPair, TokenizedDocument, Tokenizer};
 use crate::{DataError, Error, Result};
 
+/// What a teacher says of a document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaughtDocument {
+    /// Its pairs, in order of head and tail.
+    pub pairs: Vec<TaughtPair>,
+    /// The logits of all pairs that it asks about, as
+    /// [`TokenizedDocument::teacher_logits`]; absent where they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logits: Option<Vec<u16>>,
+}
+
 /// What a teacher says of the documents of a row group, in their order.
-pub type TaughtGroup = Vec<Vec<TaughtPair>>;
+pub type TaughtGroup = Vec<TaughtDocument>;
 
 /// A folder of shards that is taught.
 #[derive(Debug)]
@@ -143,7 +154,10 @@ impl TaughtShards {
                     .hint("remove the file; `teach` makes it again")
                     .into());
             }
-            rows.into_iter().zip(said).map(|(row, said)| self.with_pairs(row, said)).collect()
+            rows.into_iter()
+                .zip(said)
+                .map(|(row, said)| self.with_what_is_said(row, said))
+                .collect()
         });
         let documents = groups.flat_map(|group: Result<Vec<TokenizedDocument>>| match group {
             Ok(documents) => documents.into_iter().map(Ok).collect(),
@@ -159,6 +173,7 @@ impl TaughtShards {
         for shard in &written.shards {
             let table = TableReader::open(staging.path(), shard, false)?;
             bytes += table.column_bytes(schema::TAUGHT);
+            bytes += table.column_bytes(schema::TEACHER_LOGITS);
         }
         taught.bytes_per_document = bytes as f64 / self.manifest.documents.max(1) as f64;
         let shards = written.shards;
@@ -169,12 +184,12 @@ impl TaughtShards {
         Ok(manifest)
     }
 
-    fn with_pairs(
+    fn with_what_is_said(
         &self,
         mut document: TokenizedDocument,
-        pairs: Vec<TaughtPair>,
+        said: TaughtDocument,
     ) -> Result<TokenizedDocument> {
-        document.taught = Some(pairs);
+        (document.taught, document.teacher_logits) = (Some(said.pairs), said.logits);
         validate::check_taught(&document, self.manifest.relations.len()).map_err(
             |(field, problem)| Error::Bug(format!("{}, {field}: {problem}", document.title)),
         )?;
@@ -198,6 +213,7 @@ mod tests {
             top: 4,
             passes: 0,
             tokens: 0,
+            logits: false,
             calibration: Calibration::plain(3),
             fit: None,
             thresholds: Vec::new(),
@@ -207,12 +223,12 @@ mod tests {
     }
 
     /// Something about every pair of a document but the first.
-    fn said(document: &TokenizedDocument) -> Vec<TaughtPair> {
+    fn said(document: &TokenizedDocument) -> TaughtDocument {
         let sentences = document.sentence_starts.len() - 1;
         let count = document.entities.len() as u32;
         let pairs = (0..count).flat_map(|head| (0..count).map(move |tail| (head, tail)));
         let pairs = pairs.filter(|(head, tail)| head != tail).skip(1);
-        pairs
+        let pairs = pairs
             .map(|(head, tail)| TaughtPair {
                 head,
                 tail,
@@ -226,7 +242,8 @@ mod tests {
                 tokens: vec![1, 2],
                 weights: vec![3, 4],
             })
-            .collect()
+            .collect();
+        TaughtDocument { pairs, logits: Some(vec![7, count as u16]) }
     }
 
     #[test]
@@ -267,8 +284,10 @@ mod tests {
         assert_eq!(new.len(), report.manifest.documents);
         for row in 0..new.len() {
             let (old, new) = (old.get(row), new.get(row));
-            assert_eq!(new.taught.as_deref(), Some(&*said(&old)));
-            assert_eq!(TokenizedDocument { taught: None, ..(*new).clone() }, *old);
+            let said = said(&old);
+            assert_eq!((&new.taught, &new.teacher_logits), (&Some(said.pairs), &said.logits));
+            let plain = TokenizedDocument { taught: None, teacher_logits: None, ..(*new).clone() };
+            assert_eq!(plain, *old);
         }
         assert_eq!(new.fact_index().unwrap().num_keys(), old.fact_index().unwrap().num_keys());
     }
@@ -281,7 +300,8 @@ mod tests {
         for group in shards.begin(&"task").unwrap() {
             let documents = shards.documents(group).unwrap();
             let wrong = TaughtPair { head: 99, tail: 0, ..TaughtPair::default() };
-            shards.keep(group, &documents.iter().map(|_| vec![wrong.clone()]).collect()).unwrap();
+            let said = TaughtDocument { pairs: vec![wrong], logits: None };
+            shards.keep(group, &documents.iter().map(|_| said.clone()).collect()).unwrap();
         }
         assert_eq!(shards.finish(taught()).unwrap_err().exit_code(), 70);
         let shards = TaughtShards::open(&folder, &temp.path().join("out")).unwrap();

@@ -4,14 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ahash::AHashMap;
+use half::f16;
+
 use super::positive_unlabelled::{RiskTotals, labelled_priors};
-use super::{Classes, Example, Extractor, Layout, RelationBatch, RelationLoss, visit};
+use super::{
+    AttentionTargets, Classes, Example, Extractor, Layout, Pair, PairTarget, RelationBatch,
+    RelationLoss, visit,
+};
 use crate::Result;
 use crate::base::say;
 use crate::distant::{LabelRule, LabelRules};
-use crate::sampling::BatchOrder;
+use crate::sampling::{BatchOrder, asked_pairs};
 use crate::shards::DocumentStore;
-use crate::text::{TokenizedDocument, split_by_tokens};
+use crate::text::{TaughtPair, TokenizedDocument, split_by_tokens};
 use crate::train::{BatchSource, Share, StepBatches};
 
 /// Prepares fine-tuning batches.
@@ -83,6 +89,19 @@ impl<'a> ExtractionSource<'a> {
         self.rules.iter().fold(document, |document, rules| rules.apply(document))
     }
 
+    /// What a teacher attends to in the pairs of examples; `None` where no tokens are stored. The
+    /// attention of a pair that it did not store counts as one share that any student has.
+    fn attention(&self, examples: &[Example]) -> Option<AttentionTargets> {
+        let taught = self.store.manifest().taught.as_ref()?;
+        (taught.tokens > 0).then(|| examples.iter().flat_map(stored_attention).collect())
+    }
+
+    /// A teacher's logits of the pairs of examples; `None` where they are not stored.
+    fn teacher_logits(&self, examples: &[Example]) -> Option<Vec<f32>> {
+        let taught = self.store.manifest().taught.as_ref()?;
+        taught.logits.then(|| examples.iter().flat_map(stored_logits).collect())
+    }
+
     /// What the loss needs of the global batch of these rows, if it needs anything.
     fn totals(&self, rows: &[usize], epoch: u64) -> Result<Option<Arc<RiskTotals>>> {
         let Some(priors) = &self.priors else { return Ok(None) };
@@ -117,6 +136,35 @@ impl<'a> ExtractionSource<'a> {
     }
 }
 
+/// The stored attention of an example's pairs.
+fn stored_attention(example: &Example) -> Vec<PairTarget> {
+    let stored: AHashMap<Pair, &TaughtPair> = (example.document.taught.iter().flatten())
+        .map(|pair| ((pair.head, pair.tail), pair))
+        .collect();
+    let target = |pair: &Pair| {
+        let Some(stored) = stored.get(pair).filter(|pair| !pair.tokens.is_empty()) else {
+            return PairTarget { rest: 1.0, ..PairTarget::default() };
+        };
+        let share = |&units: &u16| f32::from(units) / f32::from(u16::MAX);
+        let weights: Vec<f32> = stored.weights.iter().map(share).collect();
+        let rest = (1.0 - weights.iter().sum::<f32>()).max(0.0);
+        PairTarget { tokens: stored.tokens.clone(), weights, rest }
+    };
+    example.pairs.iter().map(target).collect()
+}
+
+/// The stored logits of an example's pairs, row by row.
+fn stored_logits(example: &Example) -> Vec<f32> {
+    let document = &example.document;
+    let asked = asked_pairs(document);
+    let bits = document.teacher_logits.as_deref().unwrap_or_default();
+    let classes = bits.len() / asked.len().max(1);
+    let places: AHashMap<Pair, usize> = asked.into_iter().zip(0..).collect();
+    let row = |pair: &Pair| places.get(pair).map(|place| place * classes..(place + 1) * classes);
+    let rows = example.pairs.iter().filter_map(row).filter_map(|row| bits.get(row));
+    rows.flatten().map(|&bits| f16::from_bits(bits).to_f32()).collect()
+}
+
 impl BatchSource for ExtractionSource<'_> {
     type Batch = RelationBatch;
 
@@ -145,6 +193,10 @@ impl BatchSource for ExtractionSource<'_> {
                 let mut batch = RelationBatch::new(&*self.layout, examples, classes, self.loss)?;
                 if let Some(rules) = self.rules.as_ref().filter(|rules| rules.rule.is_soft()) {
                     batch = batch.with_soft_targets(rules, examples, classes)?;
+                }
+                batch.attention = self.attention(examples);
+                if let Some(logits) = self.teacher_logits(examples) {
+                    batch.with_teacher_logits(logits)?;
                 }
                 Ok(match &totals {
                     Some(totals) => batch.with_risk(Arc::clone(totals)),

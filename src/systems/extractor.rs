@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::positive_unlabelled::{RiskRule, RiskTotals, risk_sum};
-use super::{AttentionTargets, EvidenceRule, ScoredBatch, row_dropout};
+use super::{AttentionTargets, EvidenceRule, EvidenceWeights, ScoredBatch, row_dropout};
 use crate::distant::{LabelDecision, LabelRules};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
@@ -216,6 +216,9 @@ pub struct RelationBatch {
     pub pairs: usize,
     /// What a teacher attends to, for a system that learns it; filled by whoever stored it.
     pub attention: Option<AttentionTargets>,
+    /// A teacher's logits [P × C], for a system that learns them.
+    pub teacher_logits: Option<Vec<f32>>,
+    classes: usize,
     documents: usize,
     tokens: usize,
     counts: Vec<f64>,
@@ -254,6 +257,8 @@ impl RelationBatch {
             targets,
             pairs,
             attention: None,
+            teacher_logits: None,
+            classes: classes.count(),
             documents: examples.len(),
             tokens,
             counts,
@@ -312,6 +317,22 @@ impl RelationBatch {
     #[must_use]
     pub fn with_risk(self, totals: Arc<RiskTotals>) -> Self {
         Self { risk: Some(totals), ..self }
+    }
+
+    /// Adds a teacher's logits [P × C] of the batch's pairs.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] for logits that are not one finite number for each class of each pair.
+    pub fn with_teacher_logits(&mut self, logits: Vec<f32>) -> Result<()> {
+        let expected = self.pairs * self.classes;
+        if logits.len() != expected || logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(Error::Bug(format!(
+                "a teacher gives {} logits where {expected} finite ones are needed",
+                logits.len()
+            )));
+        }
+        self.teacher_logits = Some(logits);
+        Ok(())
     }
 
     /// Sum of a loss over the pairs of the batch; `logits`: [P, C].
@@ -470,6 +491,19 @@ pub trait Extractor {
     /// If libtorch rejects an operation.
     fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
         Ok(ScoredBatch { logits: self.predict(batch, forward)?, evidence: None })
+    }
+
+    /// [`Self::scored`] with the pairs' attention to single tokens, for a student that learns it.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a system that does not attend; if libtorch rejects an operation.
+    fn scored_with_tokens(
+        &self,
+        _batch: &RelationBatch,
+        _forward: Forward,
+    ) -> Result<(ScoredBatch, EvidenceWeights)> {
+        Err(Error::recipe("this system does not tell how a pair attends to single tokens")
+            .with_hint("teach with `atlop` or `dreeam`, or set distant.tokens = 0"))
     }
 
     /// How sentences are read off [`ScoredBatch::evidence`]; `None`: predictions name none.

@@ -49,5 +49,5 @@ pub use positive_unlabelled::{NegativeRisk, RiskKind, RiskRule};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
 pub use scored::{EvidenceRule, EvidenceWeights, ScoredBatch};
-pub use system::{Settings, System, SystemSettings, Values, WeightPart};
+pub use system::{Settings, System, SystemSettings, TeacherColumn, Values, WeightPart};
 pub use windows::{BatchWindows, LongDocuments, windows_of};

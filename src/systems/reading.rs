@@ -112,6 +112,21 @@ impl Reader {
         Ok(EvidenceWeights::new(sums, table.first_sums(), table.widths()))
     }
 
+    /// How much of each pair's attention lies on each token of its document.
+    ///
+    /// # Errors
+    /// As [`Self::contexts`].
+    pub fn token_attention(
+        &self,
+        foundation: &Foundation,
+        read: &ReadStates,
+        tables: &ReadingTables,
+    ) -> Result<EvidenceWeights> {
+        let table = SpanTable::of_tokens(&tables.contexts);
+        let sums = self.span_sums(foundation, read, &table)?;
+        Ok(EvidenceWeights::new(sums, table.first_sums(), table.widths()))
+    }
+
     fn shared<'r>(
         &self,
         foundation: &Foundation,

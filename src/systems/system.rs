@@ -54,6 +54,11 @@ pub trait SystemSettings: Written + Any + Send + Sync {
         None
     }
 
+    /// What a model with these settings learns from a teacher beside probabilities.
+    fn learns(&self) -> Option<TeacherColumn> {
+        None
+    }
+
     /// The settings of a student that is fine-tuned on annotated documents, where these are others.
     fn refined(&self) -> Option<Values> {
         None
@@ -117,6 +122,15 @@ pub struct WeightPart {
     pub tensor: &'static str,
     /// The columns.
     pub columns: Range<i64>,
+}
+
+/// What a student can learn from a teacher beside probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TeacherColumn {
+    /// How pairs attend to tokens.
+    Tokens,
+    /// All logits.
+    Logits,
 }
 
 /// Settings of any type.

@@ -30,6 +30,9 @@ pub struct TokenizedDocument {
     pub kept: Option<Vec<ScoredPair>>,
     /// What a teacher says of pairs, in order of head and tail; `None` before `teach`.
     pub taught: Option<Vec<TaughtPair>>,
+    /// The teacher's logits of all pairs that the document asks about, in their order; [P × C] as
+    /// the bits of 16-bit floats; `None` where they were not asked for.
+    pub teacher_logits: Option<Vec<u16>>,
 }
 
 /// An entity of a tokenised document.

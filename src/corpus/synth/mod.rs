@@ -35,6 +35,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use self::generator::{Split, WorldGenerator};
+use self::story::Told;
 pub use self::{
     options::WorldOptions, schema::world_relations, supervise::SplitSummary, truth::Truth,
 };
@@ -81,8 +82,8 @@ impl std::fmt::Display for WorldSummary {
 }
 
 /// Writes `train_distant.json`, `train_annotated.json`, `dev.json`, `test.json` (all labelled),
-/// `rel_info.json`, `truth.json` and `tokenizer/` into `output`. Each file appears whole or not at
-/// all; `rel_info.json` comes last.
+/// `dev_distant.json` (the documents of dev with distant labels), `rel_info.json`, `truth.json` and
+/// `tokenizer/` into `output`. Each file appears whole or not at all; `rel_info.json` comes last.
 ///
 /// `truth.json` maps the title of each distant document to `{"labels": [bool, …], "missing": [{h,
 /// t, r, evidence}, …]}`: whether each label row is expressed, and what is expressed without a
@@ -99,8 +100,14 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
         );
         return Err(Error::recipe(message).with_hint("0.4 resembles DocRED's distant data"));
     }
-    let files =
-        ["train_distant.json", "train_annotated.json", "dev.json", "test.json", "rel_info.json"];
+    let files = [
+        "train_distant.json",
+        "train_annotated.json",
+        "dev.json",
+        "dev_distant.json",
+        "test.json",
+        "rel_info.json",
+    ];
     if let Some(taken) = files.iter().find(|file| output.join(file).exists())
         && !output.join("truth.json").exists()
     {
@@ -112,7 +119,11 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
     }
     let generator = WorldGenerator::new(options);
     let vocabulary = tokenizer::write(options, &output.join("tokenizer"))?;
-    let annotated = |split, file| write_split(&generator, split, &output.join(file), None);
+    let annotated = |split, file| {
+        write_split(&generator, split, &output.join(file), supervise::annotated, None)
+    };
+    let dev_distant = output.join("dev_distant.json");
+    write_split(&generator, Split::Dev, &dev_distant, supervise::distant, None)?;
     let summary = WorldSummary {
         vocabulary,
         human: annotated(Split::Human, "train_annotated.json")?,
@@ -122,6 +133,7 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
             &generator,
             Split::Distant,
             &output.join("train_distant.json"),
+            supervise::distant,
             Some(AtomicFile::create(&output.join("truth.json"))?),
         )?,
     };
@@ -133,14 +145,15 @@ fn chunks(size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..size).step_by(CHUNK).map(move |start| start..(start + CHUNK).min(size))
 }
 
-/// Writes the documents of a split; with `truth`, also what is true of their labels.
+/// Writes the documents of a split as `supervise` labels them; with `truth`, also what is true of
+/// their labels.
 fn write_split(
     generator: &WorldGenerator,
     split: Split,
     path: &Path,
+    supervise: fn(Told) -> Result<supervise::Supervised>,
     mut truth: Option<AtomicFile>,
 ) -> Result<SplitSummary> {
-    let supervise = if truth.is_some() { supervise::distant } else { supervise::annotated };
     let mut total = SplitSummary::default();
     let mut writer = DocredWriter::create(path)?;
     for chunk in chunks(generator.size(split)) {

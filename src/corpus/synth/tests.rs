@@ -70,6 +70,23 @@ fn the_words_of_a_world_stay_as_they_are() {
     assert_eq!(&hasher.finalize().to_hex()[..16], "35a8321f8e1f508c");
 }
 
+/// They are the documents of dev themselves, as noisy as those of the distant file.
+#[test]
+fn dev_has_distant_labels_too() {
+    let (folder, _) = world(&WorldOptions { dev: 400, ..options(40, 0.4) });
+    let [human, distant] = ["dev.json", "dev_distant.json"].map(|name| read(folder.path(), name));
+    let (mut labels, mut wrong) = (0, 0);
+    for (human, distant) in human.iter().zip(&distant) {
+        assert_eq!((&human.title, &human.entities), (&distant.title, &distant.entities));
+        let key = |fact: &Fact| (fact.head, fact.tail, fact.relation.clone());
+        let truth: std::collections::BTreeSet<_> = human.facts().iter().map(key).collect();
+        labels += distant.facts().len();
+        wrong += distant.facts().iter().filter(|fact| !truth.contains(&key(fact))).count();
+    }
+    let share = wrong as f64 / labels as f64;
+    assert!((share - 0.4).abs() < 0.04, "{share}");
+}
+
 #[test]
 fn the_share_of_false_labels_is_the_one_asked_for() {
     for noise in [0.2, 0.5] {

@@ -74,7 +74,7 @@ fn page_checksums_are_verified() {
             .unwrap();
     let columns: Vec<_> =
         metadata.metadata().row_groups().iter().flat_map(|group| group.columns()).collect();
-    assert_eq!(columns.len(), 2 * 31);
+    assert_eq!(columns.len(), 2 * 32);
     for column in columns {
         let (start, length) = column.byte_range();
         let mut bad = good.clone();
@@ -115,6 +115,7 @@ fn hostile_rows_are_named() {
             tokens: vec![3],
             weights: vec![9],
         }]),
+        teacher_logits: Some(vec![0; 3]),
     };
     assert!(read_back(good.clone()).is_ok());
     let refused = |change: fn(&mut TokenizedDocument), field: &str| {

@@ -10,8 +10,8 @@ use crate::systems::reading::{
     ATLOP_EPSILON, MentionTokens, ReadStates, Reader, ReadingLayout, ReadingOptions, ReadingTables,
 };
 use crate::systems::{
-    Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, ScoredBatch, SystemSettings, on, tables, windows_of,
+    Classes, DecisionRule, EvidenceWeights, Extractor, Foundation, Layout, LongDocuments, NaClass,
+    RelationBatch, RelationLoss, ScoredBatch, SystemSettings, on, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::kernels::activations::Activation;
@@ -143,6 +143,20 @@ impl Atlop {
         })
     }
 
+    /// [`Self::scored_pairs`] with the pairs' attention to single tokens.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation; [`Error::Bug`](crate::Error::Bug) without contexts.
+    pub fn scored_pairs_with_tokens(
+        &self,
+        tables: &ReadingTables,
+        pairs: &AtlopPairs,
+        forward: Forward,
+    ) -> Result<(ScoredBatch, EvidenceWeights)> {
+        let tokens = self.reader.token_attention(&self.foundation, &pairs.read, tables)?;
+        Ok((self.scored_pairs(tables, pairs, forward)?, tokens))
+    }
+
     /// Logits whose threshold class is what relations are compared with: 0 without `ranking`.
     fn compared(&self, logits: Tensor) -> Result<Tensor> {
         if self.settings.ranking {
@@ -233,6 +247,15 @@ impl Extractor for Atlop {
     fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
         let laid: &ReadingTables = tables(&batch.tables)?;
         self.scored_pairs(laid, &self.pairs(laid, forward)?, forward)
+    }
+
+    fn scored_with_tokens(
+        &self,
+        batch: &RelationBatch,
+        forward: Forward,
+    ) -> Result<(ScoredBatch, EvidenceWeights)> {
+        let laid: &ReadingTables = tables(&batch.tables)?;
+        self.scored_pairs_with_tokens(laid, &self.pairs(laid, forward)?, forward)
     }
 
     fn foundation(&self) -> &Foundation {

@@ -11,8 +11,8 @@ use super::settings::{DreeamSettings, DreeamStage};
 use crate::systems::atlop::{Atlop, AtlopPairs};
 use crate::systems::reading::{Pooling, Reader, check_layers};
 use crate::systems::{
-    Classes, DecisionRule, EvidenceRule, Extractor, Foundation, Layout, RelationBatch,
-    RelationLoss, ScoredBatch, SystemSettings, tables,
+    Classes, DecisionRule, EvidenceRule, EvidenceWeights, Extractor, Foundation, Layout,
+    RelationBatch, RelationLoss, ScoredBatch, SystemSettings, tables,
 };
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -65,7 +65,10 @@ impl Dreeam {
             SecondTables::Attention(table) => {
                 let targets = batch.attention.as_ref().ok_or_else(|| {
                     Error::recipe("dreeam.stage = \"self-training\" without a teacher's attention")
-                        .with_hint("dreeam.stage = \"teacher\" learns from annotated documents")
+                        .with_hint(
+                            "`teach` stores it with distant.tokens = 32; dreeam.stage = \
+                             \"teacher\" learns from annotated documents",
+                        )
                 })?;
                 attention_sum(&self.atlop.span_sums(pairs, table)?, table, targets)
             }
@@ -108,6 +111,16 @@ impl Extractor for Dreeam {
         let laid: &DreeamTables = tables(&batch.tables)?;
         let pairs = self.atlop.pairs(&laid.reading, forward)?;
         self.atlop.scored_pairs(&laid.reading, &pairs, forward)
+    }
+
+    fn scored_with_tokens(
+        &self,
+        batch: &RelationBatch,
+        forward: Forward,
+    ) -> Result<(ScoredBatch, EvidenceWeights)> {
+        let laid: &DreeamTables = tables(&batch.tables)?;
+        let pairs = self.atlop.pairs(&laid.reading, forward)?;
+        self.atlop.scored_pairs_with_tokens(&laid.reading, &pairs, forward)
     }
 
     fn slots(&self) -> &[&'static str] {

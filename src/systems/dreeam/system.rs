@@ -6,8 +6,8 @@ use super::{Dreeam, DreeamSettings, DreeamStage, parity};
 use crate::Result;
 use crate::parity::CaseKind;
 use crate::systems::{
-    Extractor, Foundation, Profile, PublishedScores, System, SystemInfo, SystemSettings, Values,
-    atlop,
+    Extractor, Foundation, Profile, PublishedScores, System, SystemInfo, SystemSettings,
+    TeacherColumn, Values, atlop,
 };
 use crate::train::{Schedule, Select};
 
@@ -44,6 +44,10 @@ fn schedule(rates: [f64; 2], epochs: f64, clip: f64) -> Schedule {
 impl SystemSettings for DreeamSettings {
     fn check(&self) -> Result<()> {
         self.check_values()
+    }
+
+    fn learns(&self) -> Option<TeacherColumn> {
+        (self.stage == DreeamStage::SelfTraining).then_some(TeacherColumn::Tokens)
     }
 
     fn student(&self) -> Option<Values> {

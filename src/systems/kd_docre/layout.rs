@@ -20,10 +20,6 @@ pub struct KdDocreLayout {
     pub(super) seed: u64,
 }
 
-/// A teacher's logits of the pairs of a batch that are asked about, in order; [P × C], row-major.
-#[derive(Clone, Debug)]
-pub struct TeacherLogits(pub Vec<f32>);
-
 /// A batch of documents.
 pub struct KdDocreTables {
     /// Documents and mentions. Its pairs, whose contexts are computed, are those with head ≤ tail:
@@ -41,8 +37,6 @@ pub struct KdDocreTables {
     pub diagonal: usize,
     /// 0 for pairs whose features are dropped; `None`: none are; `[Q]`.
     pub kept: Option<Vec<f32>>,
-    /// The teacher's logits of the pairs that are asked about.
-    pub teacher: Option<TeacherLogits>,
 }
 
 /// The pairs of `entities` entities with head ≤ tail, row by row.
@@ -112,7 +106,6 @@ impl Layout for KdDocreLayout {
             asked: Vec::new(),
             diagonal: entities.iter().sum(),
             kept: (self.settings.drop_unlabelled > 0.0).then(Vec::new),
-            teacher: None,
         };
         let (mut entity, mut context) = (0, 0);
         for (example, &count) in examples.iter().zip(&entities) {

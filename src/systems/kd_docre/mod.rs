@@ -14,7 +14,6 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use layout::TeacherLogits;
 pub use model::KdDocre;
 pub use settings::{FocalKind, KdDocreSettings, KdDocreStage};
 pub use system::KD_DOCRE;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::axial::{AxialCells, AxialLayer};
-use super::layout::{KdDocreLayout, KdDocreTables, TeacherLogits};
+use super::layout::{KdDocreLayout, KdDocreTables};
 use super::settings::{FocalKind, KdDocreSettings, KdDocreStage};
 use crate::systems::atlop::reading_options;
 use crate::systems::reading::{Pooling, ReadStates, Reader, ReadingLayout};
@@ -113,27 +113,6 @@ impl KdDocre {
     /// A document over the limit that may not be cut.
     pub fn view(&self, document: &TokenizedDocument) -> Result<View> {
         self.layout.reading.view(document)
-    }
-
-    /// Gives a batch of the `distil` stage its teacher's logits.
-    ///
-    /// # Errors
-    /// [`Error::Bug`] for the batch of another system, or logits that are not one finite number for
-    /// each class of each pair.
-    pub fn teach(&self, batch: &mut RelationBatch, logits: TeacherLogits) -> Result<()> {
-        let expected = batch.pairs * self.layout.classes.count();
-        if logits.0.len() != expected || logits.0.iter().any(|logit| !logit.is_finite()) {
-            return Err(Error::Bug(format!(
-                "a teacher gives {} logits where {expected} finite ones are needed",
-                logits.0.len()
-            )));
-        }
-        let laid: &mut KdDocreTables = batch
-            .tables
-            .downcast_mut()
-            .ok_or_else(|| Error::Bug("no tables of KD-DocRE".into()))?;
-        laid.teacher = Some(logits);
-        Ok(())
     }
 
     /// Everything before the axial layers.
@@ -246,12 +225,19 @@ impl KdDocre {
     }
 
     /// The squared differences to the teacher's logits, a sum over pairs and classes.
-    pub(super) fn distillation_sum(&self, laid: &KdDocreTables, logits: &Tensor) -> Result<Tensor> {
-        let Some(TeacherLogits(teacher)) = &laid.teacher else {
+    pub(super) fn distillation_sum(
+        &self,
+        batch: &RelationBatch,
+        logits: &Tensor,
+    ) -> Result<Tensor> {
+        let Some(teacher) = &batch.teacher_logits else {
             return Err(Error::recipe(
                 "`kd-docre.stage` is distil, but these documents come without a teacher's logits",
             )
-            .with_hint("train with `stage` teacher or continue on documents that have labels"));
+            .with_hint(
+                "`teach` stores them with distant.logits = true; `stage` teacher and continue \
+                 learn from labels",
+            ));
         };
         let teacher = on(teacher, logits.device())?.f_view_as(logits)?;
         let squares = logits.f_sub(&teacher)?.f_square()?.f_sum(Kind::Float)?;
@@ -301,7 +287,7 @@ impl Extractor for KdDocre {
         };
         let mut sums = vec![relation];
         if self.settings().stage == KdDocreStage::Distil {
-            sums.push(self.distillation_sum(laid, &logits)?);
+            sums.push(self.distillation_sum(batch, &logits)?);
         }
         Ok(sums)
     }

@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::layout::KdDocreTables;
-use super::{FocalKind, KdDocre, KdDocreSettings, KdDocreStage, TeacherLogits};
+use super::{FocalKind, KdDocre, KdDocreSettings, KdDocreStage};
 use crate::parity::{Case, WEIGHTS, lengths, padded};
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::pairs::{batch, compare_labels, compare_mentions, foundation};
@@ -245,7 +245,7 @@ fn distillation(case: &mut Case, system: &KdDocre, batch: &mut RelationBatch) ->
         let first = pair as usize * classes;
         all[first..first + classes].iter().copied()
     });
-    system.teach(batch, TeacherLogits(rows.collect()))?;
+    batch.with_teacher_logits(rows.collect())?;
     let laid: &KdDocreTables = tables(&batch.tables)?;
     let logits = system.logits(batch, TRAINING)?.f_to_kind(Kind::Float)?;
     case.compare("logits", &all_pairs(laid, &logits)?)?;

@@ -7,7 +7,8 @@ use crate::encoders::checks::{COUNTS, check_rates, check_within};
 use crate::parity::CaseKind;
 use crate::systems::atlop::check_blocks;
 use crate::systems::{
-    Extractor, Foundation, Profile, PublishedScores, System, SystemInfo, SystemSettings, Values,
+    Extractor, Foundation, Profile, PublishedScores, System, SystemInfo, SystemSettings,
+    TeacherColumn, Values,
 };
 use crate::train::Schedule;
 use crate::{Error, Result};
@@ -56,6 +57,10 @@ impl SystemSettings for KdDocreSettings {
                 .with_hint("grids without padding have no padded cells; the release has 42"));
         }
         self.reading().check()
+    }
+
+    fn learns(&self) -> Option<TeacherColumn> {
+        (self.stage == KdDocreStage::Distil).then_some(TeacherColumn::Logits)
     }
 
     fn student(&self) -> Option<Values> {

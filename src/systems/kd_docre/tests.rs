@@ -184,11 +184,11 @@ fn a_student_needs_its_teacher_and_learns_its_logits() {
     assert!(error.to_string().contains("teacher"), "{error}");
     let numbers = batch.pairs * 6;
     for wrong in [vec![0.0; numbers - 1], vec![f32::NAN; numbers]] {
-        assert!(student.teach(&mut batch, TeacherLogits(wrong)).is_err());
+        assert!(batch.with_teacher_logits(wrong).is_err());
     }
     let own = student.logits(&batch, EVALUATION).unwrap().detach();
     let shifted: Vec<f32> = Vec::try_from((&own + 2.0).reshape([-1])).unwrap();
-    student.teach(&mut batch, TeacherLogits(shifted)).unwrap();
+    batch.with_teacher_logits(shifted).unwrap();
     assert_eq!(student.slots(), ["relation", "distillation"]);
     let sums = student.losses(&batch, EVALUATION).unwrap();
     // Every squared difference is 4.
