@@ -12,8 +12,8 @@ mod uncertainty;
 
 pub use calibration::{Calibration, Observation};
 pub use cross_fit::{ByRelation, CalibrationFit, CrossFit, FOLDS};
-pub use rules::{LabelAction, LabelDecision, LabelRule, LabelRules};
-pub use settings::DistantSettings;
+pub use rules::{LabelAction, LabelDecision, LabelRule, LabelRules, PairDecisions};
+pub use settings::{DistantSettings, KEYS_OF_STUDENTS};
 pub use thresholds::{JudgedLabel, RuleThresholds};
 pub use uncertainty::{
     ClassThresholds, PassStatistics, PseudoLabel, ThresholdSums, UncertaintyIndex, pseudo_labels,

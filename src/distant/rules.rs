@@ -93,6 +93,9 @@ pub struct LabelDecision {
     pub weight: f32,
 }
 
+/// The decisions on the pairs of a document, by head and tail.
+pub type PairDecisions = Vec<((u32, u32), Vec<LabelDecision>)>;
+
 /// The rules of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelRules {
@@ -170,7 +173,7 @@ impl LabelRules {
 
     /// All decisions on a document: its pairs with a label and those of the teacher, by head and
     /// tail.
-    pub fn decisions(&self, document: &TokenizedDocument) -> Vec<((u32, u32), Vec<LabelDecision>)> {
+    pub fn decisions(&self, document: &TokenizedDocument) -> PairDecisions {
         let mut labels: AHashMap<(u32, u32), Vec<u16>> = AHashMap::new();
         for fact in &document.facts {
             labels.entry((fact.head, fact.tail)).or_default().push(fact.relation as u16);

@@ -28,10 +28,10 @@ pub struct DistantSettings {
     /// Whether the teacher's logits of all pairs are stored, for systems that learn them: some
     /// 80 kB a document of DocRED.
     pub logits: bool,
-    /// Weight of the loss on the evidence that the teacher saw, for systems that attend to
-    /// sentences; 0: none.
-    pub evidence_weight: f64,
 }
+
+/// Keys that a teacher does not read.
+pub const KEYS_OF_STUDENTS: [&str; 3] = ["rule", "ignore_dropped", "soft_weight"];
 
 impl Default for DistantSettings {
     fn default() -> Self {
@@ -44,7 +44,6 @@ impl Default for DistantSettings {
             passes: 0,
             tokens: 0,
             logits: false,
-            evidence_weight: 0.0,
         }
     }
 }
@@ -60,7 +59,6 @@ impl DistantSettings {
             ("floor", self.floor, (0.0..1.0).contains(&self.floor), "from 0 to below 1"),
             ("top", self.top as f64, self.top > 0, "at least 1"),
             ("soft_weight", self.soft_weight.into(), weight(self.soft_weight.into()), "0 or more"),
-            ("evidence_weight", self.evidence_weight, weight(self.evidence_weight), "0 or more"),
             ("tokens", self.tokens as f64, self.tokens <= 512, "at most 512"),
             ("passes", self.passes as f64, self.passes != 1, "0, or 2 and more"),
         ];

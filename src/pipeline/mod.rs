@@ -44,7 +44,7 @@ pub use predict::{PredictOptions, predict_file};
 pub use predictor::{Decider, PREDICT_TOKENS, Predictor, predictions};
 pub use pretrain::{Pretraining, pretrain, pretrain_steps, sampler};
 pub use rank::rank;
-pub use run::{Milestone, run, run_until, same_recipe, stages_of};
+pub use run::{Milestone, run, run_until, same_recipe, stages_of, teachers_of};
 pub use score::{LoadedRanker, ScoreTask, score};
 pub use session::Session;
 pub use sources::check_files;

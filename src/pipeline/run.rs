@@ -34,6 +34,8 @@ pub enum Milestone {
     Pretraining,
     /// The first stage of a system that has two is fine-tuned.
     FirstStage,
+    /// The teachers of all students are fine-tuned and have judged the distant documents.
+    Teacher,
     /// Everything is done: scores and report are written.
     End,
 }
@@ -48,6 +50,7 @@ impl Milestone {
             (Self::Ranker, wants_ranker(recipe)),
             (Self::Pretraining, pretrained),
             (Self::FirstStage, staged),
+            (Self::Teacher, teachers_of(recipe).next().is_some()),
             (Self::End, true),
         ];
         reached
@@ -137,16 +140,18 @@ pub fn run_until(
             pipeline.finetune(variant, ranked, start(variant), finetune_first_stage).map(drop)
         });
     }
+    let taught = |teacher: Variant| {
+        let checkpoint = pipeline.finetune(teacher, ranked, start(teacher), finetune_in_stages)?.0;
+        pipeline.teach(teacher, &checkpoint)
+    };
+    if last == Milestone::Teacher {
+        return teachers_of(recipe).try_for_each(|teacher| taught(teacher).map(drop));
+    }
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
-        let finetune =
-            |variant| pipeline.finetune(variant, ranked, start(variant), finetune_in_stages);
         let (checkpoint, data) = match variant.teacher() {
-            Some(teacher) => {
-                let taught = pipeline.teach(teacher, &finetune(teacher)?.0)?;
-                (pipeline.student(variant, &taught, start(variant))?, &data)
-            }
-            None => finetune(variant)?,
+            Some(teacher) => (pipeline.student(variant, &taught(teacher)?, start(variant))?, &data),
+            None => pipeline.finetune(variant, ranked, start(variant), finetune_in_stages)?,
         };
         summary.add(variant, &checkpoint, data)?;
     }
@@ -335,6 +340,11 @@ fn stage_of(variant: Variant) -> String {
     format!("finetune-{}", variant.name())
 }
 
+/// The variants whose models teach.
+pub fn teachers_of(recipe: &Recipe) -> impl Iterator<Item = Variant> + '_ {
+    recipe.variants.iter().filter_map(|variant| variant.teacher())
+}
+
 /// The stages of a milestone in the run folder: those that train.
 pub fn stages_of(milestone: Milestone, recipe: &Recipe) -> Vec<String> {
     match milestone {
@@ -345,6 +355,7 @@ pub fn stages_of(milestone: Milestone, recipe: &Recipe) -> Vec<String> {
         Milestone::FirstStage => {
             recipe.variants.iter().map(|&variant| first_stage_of(&stage_of(variant))).collect()
         }
+        Milestone::Teacher => teachers_of(recipe).map(stage_of).collect(),
         Milestone::Data | Milestone::End => Vec::new(),
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::Result;
 use crate::base::say;
-use crate::distant::{LabelRule, LabelRules};
+use crate::distant::{LabelRule, LabelRules, PairDecisions};
 use crate::sampling::{BatchOrder, asked_pairs};
 use crate::shards::DocumentStore;
 use crate::text::{TaughtPair, TokenizedDocument, split_by_tokens};
@@ -85,7 +85,10 @@ impl<'a> ExtractionSource<'a> {
 
     /// A document with the facts that are trained on.
     fn document(&self, row: usize) -> Arc<TokenizedDocument> {
-        let document = self.store.get(row);
+        self.ruled(self.store.get(row))
+    }
+
+    fn ruled(&self, document: Arc<TokenizedDocument>) -> Arc<TokenizedDocument> {
         self.rules.iter().fold(document, |document, rules| rules.apply(document))
     }
 
@@ -174,11 +177,17 @@ impl BatchSource for ExtractionSource<'_> {
         let epoch = self.order.epoch(step);
         let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index));
         let visits = mine.map(|(index, &row)| {
-            let document = self.document(row);
+            let labelled = self.store.get(row);
+            // Decisions are on the labels as they were.
+            let rules = self.rules.as_ref().filter(|rules| rules.rule.is_soft());
+            let decisions =
+                rules.filter(|_| labelled.taught.is_some()).map(|rules| rules.decisions(&labelled));
+            let document = self.ruled(labelled);
             let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
-            Ok(Example { document, pairs, visit: visit(step, index), train: true })
+            Ok((Example { document, pairs, visit: visit(step, index), train: true }, decisions))
         });
-        let examples = visits.collect::<Result<Vec<_>>>()?;
+        let (examples, decisions): (Vec<Example>, Vec<Option<PairDecisions>>) =
+            visits.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let costs: Vec<usize> = examples
             .iter()
             .map(|example| self.layout.cost(&example.document, example.pairs.len()))
@@ -188,11 +197,11 @@ impl BatchSource for ExtractionSource<'_> {
         let micro = parts
             .into_iter()
             .map(|range| {
-                let examples = &examples[range];
+                let (examples, decisions) = (&examples[range.clone()], &decisions[range]);
                 let classes = self.classes;
                 let mut batch = RelationBatch::new(&*self.layout, examples, classes, self.loss)?;
-                if let Some(rules) = self.rules.as_ref().filter(|rules| rules.rule.is_soft()) {
-                    batch = batch.with_soft_targets(rules, examples, classes)?;
+                if self.rules.as_ref().is_some_and(|rules| rules.rule.is_soft()) {
+                    batch = batch.with_soft_targets(decisions, examples, classes)?;
                 }
                 batch.attention = self.attention(examples);
                 if let Some(logits) = self.teacher_logits(examples) {
@@ -214,13 +223,19 @@ impl BatchSource for ExtractionSource<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind, Tensor};
+
     use super::*;
+    use crate::distant::{Calibration, DistantSettings, RuleThresholds};
     use crate::shards::testing::{document, prepared_with};
-    use crate::shards::{StoreOptions, WriteOptions};
+    use crate::shards::{StoreOptions, Taught, TaughtDocument, TaughtShards, WriteOptions};
     use crate::systems::atlop::{Atlop, AtlopSettings};
     use crate::systems::reading::testing::{EVALUATION, foundation};
-    use crate::systems::{Profile, RiskKind, RiskRule};
+    use crate::systems::{Foundation, Profile, RiskKind, RiskRule};
+    use crate::text::TaughtRelation;
     use crate::train::MicroBatch;
+
+    const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
     /// The loss for unlabelled pairs over all micro-batches of all ranks, with complete labels, by
     /// which no class is flipped.
@@ -279,5 +294,93 @@ mod tests {
             let (divided, parts) = loss(budget, world);
             assert!(parts > 1 && (divided - whole).abs() < 1e-5, "{divided} {whole}");
         }
+    }
+
+    /// Decisions are on the distant labels, not on the facts that the rules make of them.
+    #[test]
+    fn soft_targets_are_those_of_the_rules_and_of_labels_as_they_were() {
+        let temp = tempfile::tempdir().unwrap();
+        let names: [&[&str]; 3] = [&["Paris"], &["France"], &["Ada"]];
+        let documents = [
+            document("taught", &names, &[(0, 1, "P17"), (0, 2, "P27")]),
+            document("too", &names, &[(1, 2, "P19")]),
+        ];
+        let options = WriteOptions { rows_per_shard: 10, row_group_rows: 4 };
+        let (folder, report) = prepared_with(temp.path(), "shards", &documents, options);
+        let relation = |relation, p| TaughtRelation {
+            relation,
+            probability: TaughtRelation::units(p),
+            ..TaughtRelation::default()
+        };
+        let pair = |head, tail, relations: &[TaughtRelation]| TaughtPair {
+            head,
+            tail,
+            relations: relations.to_vec(),
+            ..TaughtPair::default()
+        };
+        let pairs = vec![
+            pair(0, 1, &[relation(0, 0.1), relation(1, 0.95)]),
+            pair(0, 2, &[relation(2, 0.4)]),
+            pair(1, 0, &[relation(0, 0.45)]),
+        ];
+        let shards = TaughtShards::open(&folder, &temp.path().join("taught")).unwrap();
+        shards.begin(&()).unwrap();
+        let said = [TaughtDocument { pairs, logits: None }, TaughtDocument::default()];
+        shards.keep(0, &said.to_vec()).unwrap();
+        let thresholds = vec![RuleThresholds { keep: 0.6, drop: 0.2, add: 0.9 }; 3];
+        let taught = Taught {
+            checkpoint: "c".into(),
+            system: "atlop".into(),
+            floor: 0.01,
+            top: 4,
+            passes: 0,
+            tokens: 0,
+            logits: false,
+            calibration: Calibration::plain(3),
+            fit: None,
+            thresholds: thresholds.clone(),
+            uncertainty: None,
+            bytes_per_document: 0.0,
+        };
+        shards.finish(taught).unwrap();
+        assert_eq!(report.manifest.documents, 2);
+        let store =
+            DocumentStore::open(&temp.path().join("taught"), StoreOptions::default()).unwrap();
+        let settings = AtlopSettings { emb_size: 12, block_size: 4, ..AtlopSettings::default() };
+        let system = Atlop::new(Foundation { relations: 3, ..foundation(64) }, settings).unwrap();
+        let batch = |rule| {
+            let settings = DistantSettings { rule, soft_weight: 0.5, ..DistantSettings::default() };
+            let rules = settings.rules(&thresholds, None).unwrap();
+            let source =
+                ExtractionSource::new(&system, &store, 2, 100_000, 5, Some(rules)).unwrap();
+            let share = Share { rank: 0, world: 1 };
+            let StepBatches { mut micro, rows } = source.prepare(0, share).unwrap();
+            // Rows of logits by document, then by pair: those with a fact come first.
+            (micro.remove(0), rows)
+        };
+        let rounded = |numbers: &[f32]| {
+            numbers.iter().map(|x| (x * 100.0).round() / 100.0).collect::<Vec<f32>>()
+        };
+        let (mixed, rows) = batch(LabelRule::Mixed);
+        let first = if rows[0] == 0 { 0 } else { 6 };
+        let row = |numbers: &[f32], at: usize| rounded(&numbers[4 * at..4 * at + 4]);
+        let weights = mixed.weights.as_deref().unwrap();
+        // (0, 1) has a fact by the rules, an added one, and so is first; its label is dropped.
+        assert_eq!(row(&mixed.targets, first), [0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(row(weights, first), [1.0; 4]);
+        // The label of (0, 2) is a soft target of weight 1, that of (1, 0) no label, of weight 1/2.
+        assert_eq!(row(&mixed.targets, first + 1), [0.6, 0.0, 0.0, 0.4]);
+        assert_eq!(row(weights, first + 1), [1.0; 4]);
+        assert_eq!(row(&mixed.targets, first + 2), [0.55, 0.45, 0.0, 0.0]);
+        assert_eq!(row(weights, first + 2), [1.0, 0.5, 1.0, 1.0]);
+        // The teacher said nothing of the other document, so that its label is dropped.
+        assert_eq!(row(&mixed.targets, 6 - first), [1.0, 0.0, 0.0, 0.0]);
+        assert!(mixed.is_soft() && mixed.targets_like(&Tensor::zeros([12, 4], FLOAT)).is_err());
+        let (hard, _) = batch(LabelRule::Hard);
+        assert!(!hard.is_soft());
+        assert_eq!(row(&hard.targets, first), [0.0, 0.0, 1.0, 0.0]);
+        let losses =
+            |batch: &RelationBatch| system.losses(batch, EVALUATION).unwrap()[0].double_value(&[]);
+        assert!(losses(&mixed).is_finite() && losses(&mixed) != losses(&hard));
     }
 }

@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use super::positive_unlabelled::{RiskRule, RiskTotals, risk_sum};
 use super::{AttentionTargets, EvidenceRule, EvidenceWeights, ScoredBatch, row_dropout};
-use crate::distant::{LabelDecision, LabelRules};
+use crate::distant::{LabelDecision, PairDecisions};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
@@ -224,7 +224,7 @@ pub struct RelationBatch {
     counts: Vec<f64>,
     risk: Option<Arc<RiskTotals>>,
     /// Weights of the targets [P × C], where these are soft.
-    weights: Option<Vec<f32>>,
+    pub weights: Option<Vec<f32>>,
 }
 
 impl RelationBatch {
@@ -267,13 +267,14 @@ impl RelationBatch {
         })
     }
 
-    /// Replaces the targets of documents that a teacher has judged by soft ones.
+    /// Replaces the targets of documents that a teacher has judged by soft ones: `decisions` of
+    /// each example, `None` for a document that it has not judged.
     ///
     /// # Errors
     /// A system whose targets are no relations.
     pub fn with_soft_targets(
         self,
-        rules: &LabelRules,
+        decisions: &[Option<PairDecisions>],
         examples: &[Example],
         classes: Classes,
     ) -> Result<Self> {
@@ -287,19 +288,15 @@ impl RelationBatch {
         let mut weights = vec![1.0; targets.len()];
         let rows = targets.chunks_exact_mut(classes.count());
         let mut rows = rows.zip(weights.chunks_exact_mut(classes.count()));
-        for example in examples {
-            let judged = example.document.taught.is_some();
-            let decisions: ahash::AHashMap<Pair, Vec<LabelDecision>> = match judged {
-                true => rules.decisions(&example.document).into_iter().collect(),
-                false => ahash::AHashMap::new(),
-            };
+        for (example, decisions) in examples.iter().zip(decisions) {
+            let decisions: Option<ahash::AHashMap<Pair, &[LabelDecision]>> = decisions
+                .as_ref()
+                .map(|all| all.iter().map(|(pair, decisions)| (*pair, &**decisions)).collect());
             for (pair, (targets, weights)) in example.pairs.iter().zip(&mut rows) {
-                if !judged {
-                    continue;
-                }
+                let Some(decisions) = &decisions else { continue };
                 targets.fill(0.0);
                 let mut likeliest = 0.0f32;
-                for decision in decisions.get(pair).into_iter().flatten() {
+                for decision in decisions.get(pair).copied().into_iter().flatten() {
                     let class = classes.of_relation(decision.relation.into());
                     (targets[class], weights[class]) = (decision.target, decision.weight);
                     likeliest = likeliest.max(decision.target);

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::{entries, run_files};
-use crate::pipeline::{Milestone, named_tokenizer, stages_of};
+use crate::distant::KEYS_OF_STUDENTS;
+use crate::pipeline::{Milestone, named_tokenizer, stages_of, teachers_of};
 use crate::recipe::Recipe;
 use crate::systems::Settings;
 use crate::systems::dsdocre::{KEYS_OF_FINETUNING, KEYS_OF_PRETRAINING};
@@ -40,6 +41,7 @@ fn reads(milestone: Milestone, key: &str, system: &Settings) -> bool {
         ("dsdocre", _) => from(Milestone::Ranker),
         ("pretrain", _) | ("", "variants") => from(Milestone::Pretraining),
         ("finetune", _) | ("", "system") => from(Milestone::FirstStage),
+        ("distant", key) if !KEYS_OF_STUDENTS.contains(&key) => from(Milestone::Teacher),
         (table, key) if table == system.system() => {
             from(Milestone::FirstStage) && !system.keys_of_second_stage().contains(&key)
         }
@@ -97,6 +99,10 @@ impl SharedStage {
                 parts.extend(names.map(|name| data.join(name)));
             }
             Milestone::Ranker => parts.push(PathBuf::from(run_files::SCORED)),
+            Milestone::Teacher => {
+                let taught = Path::new(run_files::TAUGHT);
+                parts.extend(teachers_of(&self.recipe).map(|teacher| taught.join(teacher.name())));
+            }
             Milestone::Pretraining | Milestone::FirstStage | Milestone::End => {}
         }
         parts.iter().try_for_each(|part| link(&self.folder.join(part), &run.join(part)))
@@ -109,6 +115,7 @@ fn name_of(milestone: Milestone) -> &'static str {
         Milestone::Ranker => "ranker",
         Milestone::Pretraining => "pretraining",
         Milestone::FirstStage => "first-stage",
+        Milestone::Teacher => "teacher",
         Milestone::End => "run",
     }
 }
@@ -192,6 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn students_of_one_teacher_share_it_whatever_they_make_of_the_labels() {
+        let of = |setting: &str| {
+            folders(&["system=atlop", "variants=[\"student\"]", setting]).split_off(1)
+        };
+        let own = of("seed=1");
+        assert!(own.len() == 1 && own[0].starts_with("R/shared/teacher-"), "{own:?}");
+        let of_students =
+            ["distant.rule=hard", "distant.soft_weight=0.5", "student.epochs=2", "refine.batch=3"];
+        for setting in of_students {
+            assert_eq!(of(setting), own, "{setting}");
+        }
+        for setting in
+            ["distant.floor=0.1", "distant.passes=3", "finetune.epochs=2", "atlop.num_labels=1"]
+        {
+            assert_ne!(of(setting), own, "{setting}");
+        }
+    }
+
+    #[test]
     fn rows_of_a_system_with_two_stages_share_the_first() {
         let of = |setting: &str| {
             folders(&["system=docre-ii", "variants=[\"baseline\"]", setting]).split_off(1)
@@ -226,7 +252,11 @@ mod tests {
         let of_pretrainer = KEYS_OF_FINETUNING.iter().chain(&KEYS_OF_PRETRAINING).copied();
         let recipe = Recipe::parse(RECIPE, "r.toml", &["system=docre-ii".to_owned()]).unwrap();
         let second = recipe.settings().unwrap().keys_of_second_stage();
-        for (table, keys) in [("dsdocre", of_pretrainer.collect()), ("docre-ii", second.to_vec())] {
+        for (table, keys) in [
+            ("dsdocre", of_pretrainer.collect()),
+            ("docre-ii", second.to_vec()),
+            ("distant", KEYS_OF_STUDENTS.to_vec()),
+        ] {
             let known = crate::recipe::described_keys(&schema, table);
             for key in keys {
                 assert!(known.iter().any(|(name, _)| name == key), "{table}.{key}");
