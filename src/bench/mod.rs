@@ -31,7 +31,7 @@ use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, ModelKind, PretrainSource, Pretrainer};
-use crate::systems::{Extraction, ExtractionSource, Model};
+use crate::systems::{Extraction, ExtractionSource, Model, TrainingSource};
 use crate::text::TokenizedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
@@ -299,10 +299,15 @@ impl Bench<'_> {
     }
 
     fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
-        let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
+        let loaded = self.new_model().extractor(
+            std::slice::from_ref(store),
+            &self.recipe.settings()?,
+            false,
+        )?;
         let schedule = &self.recipe.finetune;
         let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
-        let source = ExtractionSource::new(&*loaded.model, store, batch, budget, 1)?;
+        let alone = TrainingSource::alone(store);
+        let source = ExtractionSource::new(&*loaded.model, &alone, batch, budget, 1)?;
         self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
     }
 

@@ -73,7 +73,8 @@ pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Chec
         seed,
     };
     let pretrainer = Pretrainer { model: &loaded.model, settings };
-    let steps = StageSteps { total: pretrain_steps(schedule), boundary: 0, items: schedule.batch };
+    let (total, items) = (pretrain_steps(schedule), schedule.batch);
+    let steps = StageSteps { total, boundary: 0, items, mixture: 0 };
     stage
         .train(&start, steps, (&pretrainer, &source), &loaded, &mut stage.save_only(&loaded))
         .map_err(|error| error.in_file(shards))

@@ -210,20 +210,21 @@ impl<'a> Pipeline<'a> {
         let ActiveRun { recipe, folder, session, .. } = self.run;
         let output = folder.path().join(run_files::SCORED);
         let settings: &DsdocreSettings = recipe.settings_of()?;
-        for role in Role::ALL {
-            if let Some(input) = self.data.shards_of(role) {
-                let joint = role == Role::Distant && settings.pretrain_on_human;
-                let annotated = joint.then(|| self.data.need(Role::Human)).transpose()?;
-                let task = ScoreTask {
-                    checkpoint: ranker.path(),
-                    input: &input,
-                    annotated: annotated.as_deref(),
-                    output: &output.join(role.name()),
-                    keep: KEPT,
-                    tokens: 2 * recipe.rank.tokens_per_micro_batch,
-                };
-                score(&task, session)?;
-            }
+        let roles = Role::ALL.into_iter().filter(|&role| self.data.shards_of(role).is_some());
+        let mut names: Vec<&str> = roles.map(Role::name).collect();
+        names.extend(recipe.data.source.iter().map(|source| source.name.as_str()));
+        for name in names {
+            let joint = name == Role::Distant.name() && settings.pretrain_on_human;
+            let annotated = joint.then(|| self.data.need(Role::Human)).transpose()?;
+            let task = ScoreTask {
+                checkpoint: ranker.path(),
+                input: &self.data.shards.join(name),
+                annotated: annotated.as_deref(),
+                output: &output.join(name),
+                keep: KEPT,
+                tokens: 2 * recipe.rank.tokens_per_micro_batch,
+            };
+            score(&task, session)?;
         }
         Ok(RunData { shards: output, ..self.data.clone() })
     }
@@ -247,7 +248,7 @@ impl<'a> Pipeline<'a> {
         let settings = recipe.settings()?;
         let ranked = variant.is_ranked() && settings.info().uses_ranker();
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
-        let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
+        let (train, dev) = (data.training(&recipe.data)?, data.need(Role::Dev)?);
         let stage = stage_of(variant);
         let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
         let task = FinetuneTask {

@@ -7,10 +7,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::base::run_files;
-use crate::pipeline::{Pretraining, Role, sampler};
+use crate::pipeline::{OpenShards, Pretraining, Role, TrainingShards, sampler, training_shards};
 use crate::recipe::Recipe;
-use crate::sampling::{BatchItem, BatchOrder};
 use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::{TrainingDocuments, TrainingItem};
 use crate::{Error, Result};
 
 /// The global batch of a step.
@@ -34,6 +34,9 @@ pub enum StepItem {
     Document {
         /// Number of the item in the step.
         item: u64,
+        /// The source, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
         /// Row of the shards.
         row: usize,
         /// Title.
@@ -81,7 +84,10 @@ impl fmt::Display for StepContents {
 impl fmt::Display for StepItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Document { item, row, title } => write!(f, "{item:>4}  row {row:>8}  {title}"),
+            Self::Document { item, source, row, title } => {
+                let source = source.iter().map(|name| format!("{name}  ")).collect::<String>();
+                write!(f, "{item:>4}  row {row:>8}  {source}{title}")
+            }
             Self::Pair {
                 item,
                 titles: [first, second],
@@ -114,11 +120,11 @@ pub fn describe_batches(
     stage: &str,
     steps: &[u64],
 ) -> Result<Vec<StepContents>> {
-    let open = |role: Role, scored: bool| {
+    let folder = |role: Role, scored: bool| {
         let kind = if scored { run_files::SCORED } else { run_files::SHARDS };
-        let folder = shards.map_or_else(|| run.join(kind).join(role.name()), Path::to_owned);
-        DocumentStore::open(&folder, StoreOptions::default())
+        shards.map_or_else(|| run.join(kind).join(role.name()), Path::to_owned)
     };
+    let open = |role, scored| DocumentStore::open(&folder(role, scored), StoreOptions::default());
     let contents =
         |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
     if let Some(how) = Pretraining::of_stage(stage) {
@@ -127,12 +133,19 @@ pub fn describe_batches(
         return Ok(steps.iter().copied().zip(described).map(contents).collect());
     }
     let described = match stage {
-        "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, steps)?,
+        "rank" => {
+            let human = [TrainingShards::alone(folder(Role::Human, false))];
+            epochwise(&OpenShards::open(&human)?, recipe.seed, recipe.rank.batch, steps)?
+        }
         other if other.starts_with("finetune") => {
             // A second stage has a schedule of its own.
             let second = recipe.settings()?.second_stage() && !other.ends_with("-base");
             let batch = if second { recipe.inference.batch } else { recipe.finetune.batch };
-            epochwise(&open(Role::Human, false)?, recipe.seed, batch, steps)?
+            let train = match shards {
+                Some(folder) => vec![TrainingShards::alone(folder)],
+                None => trained_on(recipe, run),
+            };
+            epochwise(&OpenShards::open(&train)?, recipe.seed, batch, steps)?
         }
         other => {
             return Err(Error::recipe(format!("unknown stage `{other}`"))
@@ -145,21 +158,28 @@ pub fn describe_batches(
 /// Epoch, from 1, and items of a step.
 type Described = (Option<u64>, Vec<StepItem>);
 
-fn epochwise(
-    store: &DocumentStore,
-    seed: u64,
-    batch: usize,
-    steps: &[u64],
-) -> Result<Vec<Described>> {
-    let rows: Vec<usize> =
-        (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-    let order = BatchOrder::new(rows.len(), seed, batch)?;
-    let item = |item: BatchItem| {
-        let row = rows[item.row];
-        StepItem::Document { item: item.item, row, title: store.title(row).to_owned() }
+/// The shards that fine-tuning of a run trains on.
+fn trained_on(recipe: &Recipe, run: &Path) -> Vec<TrainingShards> {
+    let folder = run.join(run_files::SHARDS);
+    let human = folder.join(Role::Human.name()).join("manifest.json");
+    training_shards(&recipe.data, &folder, recipe.data.source.is_empty() || human.exists())
+}
+
+fn epochwise(train: &OpenShards, seed: u64, batch: usize, steps: &[u64]) -> Result<Vec<Described>> {
+    let documents = TrainingDocuments::new(&train.sources(), seed, batch)?;
+    let several = documents.sources().len() > 1;
+    let item = |item: TrainingItem| {
+        let (source, row) = documents.locate(item.row);
+        StepItem::Document {
+            item: item.item,
+            source: several.then(|| source.name.to_owned()),
+            row,
+            title: source.store.title(row).to_owned(),
+        }
     };
     let step = |step: u64| {
-        (Some(order.epoch(step) + 1), order.items(step).into_iter().map(item).collect())
+        let epoch = documents.order().epoch(step) + 1;
+        (Some(epoch), documents.items(step).into_iter().map(item).collect())
     };
     Ok(steps.iter().map(|from_one| step(from_one - 1)).collect())
 }

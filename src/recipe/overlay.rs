@@ -103,6 +103,12 @@ pub fn check_keys(
             Value::Table(inner) if !described_keys(schema, &path).is_empty() => {
                 check_keys(inner, schema, &path, origin)?;
             }
+            Value::Array(list) if !described_keys(schema, &path).is_empty() => {
+                let tables = list.iter().filter_map(Value::as_table);
+                tables
+                    .into_iter()
+                    .try_for_each(|inner| check_keys(inner, schema, &path, origin))?;
+            }
             _ => {}
         }
     }

@@ -5,22 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::positive_unlabelled::{RiskTotals, labelled_priors};
-use super::{Classes, Example, Extractor, Layout, RelationBatch, RelationLoss, visit};
+use super::{
+    Classes, Example, Extractor, Layout, RelationBatch, RelationLoss, TrainingDocuments,
+    TrainingItem, TrainingSource, visit,
+};
 use crate::Result;
 use crate::base::say;
-use crate::sampling::BatchOrder;
-use crate::shards::DocumentStore;
-use crate::text::split_by_tokens;
+use crate::sampling::Pair;
+use crate::text::{TokenizedDocument, split_by_tokens};
 use crate::train::{BatchSource, Share, StepBatches};
 
 /// Prepares fine-tuning batches.
 pub struct ExtractionSource<'a> {
-    /// Human-annotated documents.
-    pub store: &'a DocumentStore,
-    /// Rows of the store with at least one label.
-    pub rows: Vec<usize>,
-    /// Order of the rows.
-    pub order: BatchOrder,
+    /// The documents that are trained on.
+    pub documents: TrainingDocuments<'a>,
     layout: Arc<dyn Layout>,
     classes: Classes,
     loss: RelationLoss,
@@ -32,45 +30,52 @@ pub struct ExtractionSource<'a> {
 }
 
 impl<'a> ExtractionSource<'a> {
-    /// A source for `extractor` over the labelled rows of a store; `budget` bounds the cost of a
-    /// micro-batch.
+    /// A source for `extractor` over the labelled documents of `sources`; `budget` bounds the cost
+    /// of a micro-batch.
     ///
     /// # Errors
-    /// A batch of no documents.
+    /// As [`TrainingDocuments::new`]; a loss that does not fit the labels.
     pub fn new(
         extractor: &dyn Extractor,
-        store: &'a DocumentStore,
+        sources: &[TrainingSource<'a>],
         batch: usize,
         budget: usize,
         seed: u64,
     ) -> Result<Self> {
-        let rows: Vec<usize> =
-            (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-        let order = BatchOrder::new(rows.len(), seed, batch)?;
+        let documents = TrainingDocuments::new(sources, seed, batch)?;
         let (layout, classes, loss) = (extractor.layout(), extractor.classes(), extractor.loss());
-        layout.observe(&mut rows.iter().map(|&row| store.get(row)));
+        layout.observe(&mut documents.labelled());
         let priors = match loss {
             RelationLoss::PositiveUnlabelled(rule) => {
-                let all = (0..store.len()).map(|row| store.get(row));
                 let name = |relation: usize| {
-                    let known = store.relations().get(relation);
+                    let first = documents.sources().first();
+                    let known = first.and_then(|source| source.store.relations().get(relation));
                     known.map_or_else(|| relation.to_string(), |relation| relation.id.clone())
                 };
+                let all = documents.weighted();
                 Some(Arc::new(labelled_priors(&rule, all, classes.relations, name)?))
             }
             RelationLoss::Bce | RelationLoss::AdaptiveThreshold { .. } => None,
         };
         let warned = AtomicBool::new(false);
-        Ok(Self { store, rows, order, layout, classes, loss, budget, seed, priors, warned })
+        Ok(Self { documents, layout, classes, loss, budget, seed, priors, warned })
     }
 
-    /// What the loss needs of the global batch of these rows, if it needs anything.
-    fn totals(&self, rows: &[usize], epoch: u64) -> Result<Option<Arc<RiskTotals>>> {
+    /// The document of an item, and the pairs that this visit trains on.
+    fn visited(&self, item: TrainingItem) -> Result<(Arc<TokenizedDocument>, Vec<Pair>)> {
+        let TrainingItem { row, pass, .. } = item;
+        let document = self.documents.get(row);
+        let pairs = self.layout.training_pairs(&document, self.seed, pass, row as u64);
+        let pairs = pairs.map_err(|error| error.in_file(self.documents.folder(row)))?;
+        Ok((document, pairs))
+    }
+
+    /// What the loss needs of the global batch of these items, if it needs anything.
+    fn totals(&self, items: &[TrainingItem]) -> Result<Option<Arc<RiskTotals>>> {
         let Some(priors) = &self.priors else { return Ok(None) };
         let mut totals = RiskTotals::new(Arc::clone(priors));
-        for &row in rows {
-            let document = self.store.get(row);
-            let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
+        for &item in items {
+            let (document, pairs) = self.visited(item)?;
             totals.add(&document, &pairs);
         }
         Ok(Some(Arc::new(totals)))
@@ -102,13 +107,10 @@ impl BatchSource for ExtractionSource<'_> {
     type Batch = RelationBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<RelationBatch>> {
-        let rows: Vec<usize> =
-            self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
-        let epoch = self.order.epoch(step);
-        let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index));
-        let visits = mine.map(|(index, &row)| {
-            let document = self.store.get(row);
-            let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
+        let items = self.documents.items(step);
+        let mine = items.iter().enumerate().filter(|(index, _)| share.holds(*index));
+        let visits = mine.map(|(index, &item)| {
+            let (document, pairs) = self.visited(item)?;
             Ok(Example { document, pairs, visit: visit(step, index), train: true })
         });
         let examples = visits.collect::<Result<Vec<_>>>()?;
@@ -116,7 +118,7 @@ impl BatchSource for ExtractionSource<'_> {
             .iter()
             .map(|example| self.layout.cost(&example.document, example.pairs.len()))
             .collect();
-        let (parts, totals) = (split_by_tokens(&costs, self.budget), self.totals(&rows, epoch)?);
+        let (parts, totals) = (split_by_tokens(&costs, self.budget), self.totals(&items)?);
         self.warn_of_parts(share, parts.len());
         let micro = parts
             .into_iter()
@@ -129,11 +131,11 @@ impl BatchSource for ExtractionSource<'_> {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(StepBatches { micro, rows })
+        Ok(StepBatches { micro, rows: items.iter().map(|item| item.row).collect() })
     }
 
     fn title(&self, row: usize) -> String {
-        self.store.title(row).to_owned()
+        self.documents.title(row).to_owned()
     }
 }
 
@@ -141,7 +143,7 @@ impl BatchSource for ExtractionSource<'_> {
 mod tests {
     use super::*;
     use crate::shards::testing::{document, prepared_with};
-    use crate::shards::{StoreOptions, WriteOptions};
+    use crate::shards::{DocumentStore, StoreOptions, WriteOptions};
     use crate::systems::atlop::{Atlop, AtlopSettings};
     use crate::systems::reading::testing::{EVALUATION, foundation};
     use crate::systems::{Profile, RiskKind, RiskRule};
@@ -177,8 +179,9 @@ mod tests {
             panic!("{:?}", system.loss())
         };
         assert_eq!(rule.kind, RiskKind::SPu);
+        let alone = TrainingSource::alone(&store);
         // Nothing is decided with complete labels, however the batch is divided.
-        let source = ExtractionSource::new(&system, &store, 4, 1, 5).unwrap();
+        let source = ExtractionSource::new(&system, &alone, 4, 1, 5).unwrap();
         let (alone, two) = (Share { rank: 0, world: 1 }, Share { rank: 0, world: 2 });
         assert!(!source.decides_in_parts(two, 3));
         let flips = RelationLoss::PositiveUnlabelled(RiskRule { prior_factor: 3.0, ..rule });
@@ -186,7 +189,7 @@ mod tests {
         assert!(source.decides_in_parts(two, 1) && source.decides_in_parts(alone, 2));
         assert!(!source.decides_in_parts(alone, 1));
         let loss = |budget: usize, world: usize| {
-            let source = ExtractionSource::new(&system, &store, 4, budget, 5).unwrap();
+            let source = ExtractionSource::new(&system, &alone, 4, budget, 5).unwrap();
             let (mut sum, mut count, mut parts) = (0.0, 0.0, 0);
             for rank in 0..world {
                 for batch in source.prepare(0, Share { rank, world }).unwrap().micro {

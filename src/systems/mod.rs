@@ -31,6 +31,7 @@ mod scored;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+mod training_documents;
 pub mod ttm_re;
 mod windows;
 pub mod words;
@@ -50,4 +51,5 @@ pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
 pub use scored::{EvidenceRule, EvidenceWeights, ScoredBatch};
 pub use system::{Settings, System, SystemSettings, Values, WeightPart};
+pub use training_documents::{TrainingDocuments, TrainingItem, TrainingSource, check_weight};
 pub use windows::{BatchWindows, LongDocuments, windows_of};
