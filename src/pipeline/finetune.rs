@@ -9,6 +9,7 @@ use super::evidence::{check_evidence, facts_of, judge_evidence};
 use super::fusion::Fusion;
 use super::model::{Description, Loaded, check_system};
 use super::predictor::{Decider, DocumentScores, Predictor, decide_on_dev, shared_scores};
+use super::relation_names::start_relations;
 use super::session::Session;
 use super::training::{ActiveRun, TrainingStage};
 use super::training_shards::{OpenShards, TrainingShards, same_relations};
@@ -88,6 +89,7 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         stage.train(&start, steps, (model, &source), &loaded, &mut boundary)
     } else {
         let mut loaded = new.extractor(stores, task.settings, task.ranker.is_some())?;
+        start_relations(&loaded, session)?;
         if let (Some(prefix), Some(folder)) = (task.settings.shared_layers(), task.start) {
             loaded.transfer_heads(folder, prefix)?;
         }

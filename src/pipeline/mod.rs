@@ -22,6 +22,7 @@ mod predictor;
 mod prepare_job;
 mod pretrain;
 mod rank;
+mod relation_names;
 mod remarks;
 mod run;
 mod score;

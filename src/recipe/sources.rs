@@ -132,7 +132,7 @@ mod tests {
         // A part of a recipe, as tables share it, has its sources.
         let part = recipe.part(|key| key.starts_with("data.")).unwrap();
         assert_eq!(part.data.source, recipe.data.source);
-        assert!(!read("").unwrap().to_toml().unwrap().contains("source"));
+        assert!(!read("").unwrap().to_toml().unwrap().contains("data.source"));
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
             ("0.2", "0", "weight is 0"),
             ("0.2", "-1", "weight is -1"),
             ("0.2", "nan", "weight is NaN"),
-            ("weight", "wieght", "unknown key `data.source.wieght`"),
+            ("weight", "wieght", "data.source `llm-a`: unknown key `wieght`"),
             ("\"llm\"", "\"gpt\"", "data.source"),
         ] {
             let error = read(&GOOD.replace(from, to)).unwrap_err();

@@ -179,9 +179,9 @@ mod tests {
             panic!("{:?}", system.loss())
         };
         assert_eq!(rule.kind, RiskKind::SPu);
-        let alone = TrainingSource::alone(&store);
+        let own = TrainingSource::alone(&store);
         // Nothing is decided with complete labels, however the batch is divided.
-        let source = ExtractionSource::new(&system, &alone, 4, 1, 5).unwrap();
+        let source = ExtractionSource::new(&system, &own, 4, 1, 5).unwrap();
         let (alone, two) = (Share { rank: 0, world: 1 }, Share { rank: 0, world: 2 });
         assert!(!source.decides_in_parts(two, 3));
         let flips = RelationLoss::PositiveUnlabelled(RiskRule { prior_factor: 3.0, ..rule });
@@ -189,7 +189,7 @@ mod tests {
         assert!(source.decides_in_parts(two, 1) && source.decides_in_parts(alone, 2));
         assert!(!source.decides_in_parts(alone, 1));
         let loss = |budget: usize, world: usize| {
-            let source = ExtractionSource::new(&system, &alone, 4, budget, 5).unwrap();
+            let source = ExtractionSource::new(&system, &own, 4, budget, 5).unwrap();
             let (mut sum, mut count, mut parts) = (0.0, 0.0, 0);
             for rank in 0..world {
                 for batch in source.prepare(0, Share { rank, world }).unwrap().micro {

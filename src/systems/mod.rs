@@ -26,6 +26,7 @@ pub mod kd_docre;
 mod positive_unlabelled;
 pub mod reading;
 mod registry;
+mod relation_start;
 mod schedules;
 mod scored;
 mod system;
@@ -48,6 +49,7 @@ pub use extractor::{
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use positive_unlabelled::{NegativeRisk, RiskKind, RiskRule};
 pub use registry::{default_system, find, parity_cases, register, systems};
+pub use relation_start::{RelationStart, start_from_names};
 pub(crate) use schedules::adam_schedule;
 pub use scored::{EvidenceRule, EvidenceWeights, ScoredBatch};
 pub use system::{Settings, System, SystemSettings, Values, WeightPart};
