@@ -40,9 +40,6 @@ pub struct Summary<'a> {
     run: &'a ActiveRun<'a>,
     data: &'a RunData,
     train_facts: FactSet,
-    /// The sources that were trained on, with their documents and weights.
-    trained_on: String,
-    corpus: CorpusName,
     scores: BTreeMap<String, Scores>,
     report: ReportData,
 }
@@ -63,15 +60,7 @@ impl<'a> Summary<'a> {
         scored: Option<&RunData>,
     ) -> Result<Self> {
         let (scores, report) = (BTreeMap::new(), ReportData::default());
-        let mut summary = Self {
-            run,
-            data,
-            train_facts: FactSet::default(),
-            trained_on: String::new(),
-            corpus: CorpusName::Other,
-            scores,
-            report,
-        };
+        let mut summary = Self { run, data, train_facts: FactSet::default(), scores, report };
         run.session.world.on_root(|| {
             summary.add_training_documents()?;
             scored.map_or(Ok(()), |scored| summary.add_ranker(scored))
@@ -88,10 +77,6 @@ impl<'a> Summary<'a> {
         self.train_facts = train.known_facts(self.data.train_facts.as_deref())?;
         self.report.notes.extend(train.trained_on_dev(&dev));
         self.report.notes.extend(self.data.human_share.map(|share| share.to_string()));
-        self.corpus = recipe.data.corpus(train.first().relations().iter().map(|known| &*known.id));
-        let batch = recipe.finetune.batch;
-        let documents = TrainingDocuments::new(&train.sources(), recipe.seed, batch)?;
-        self.trained_on = documents.to_string();
         Ok(())
     }
 
@@ -323,7 +308,11 @@ impl<'a> Summary<'a> {
     fn add_run_facts(&mut self) -> Result<()> {
         let ActiveRun { recipe, folder, session, .. } = self.run;
         self.report.title.clone_from(&recipe.name);
-        if self.corpus == CorpusName::Docred {
+        let train = OpenShards::open(&self.data.training(&recipe.data)?)?;
+        let documents =
+            TrainingDocuments::new(&train.sources(), recipe.seed, recipe.finetune.batch)?;
+        let relations = train.first().relations().iter().map(|relation| relation.id.as_str());
+        if recipe.data.corpus(relations) == CorpusName::Docred {
             self.report.reference = published_results(&recipe.settings()?.info());
         }
         self.report.summary = format!(
@@ -373,7 +362,7 @@ impl<'a> Summary<'a> {
             NamedValue::new("ranks", session.world.size()),
             NamedValue::new("device", format!("{:?}", session.device)),
             NamedValue::new("seed", recipe.seed),
-            NamedValue::new("trained on", &self.trained_on),
+            NamedValue::new("trained on", &documents),
         ];
         self.report.recipe = recipe
             .to_toml()?

@@ -86,14 +86,17 @@ fn evidence_adds_up_to_the_attention_on_the_sentences_and_has_no_direction() {
         assert_eq!(scored.logits, system.logits(&batch, EVALUATION).unwrap());
         let rows = scored.evidence.unwrap().to_rows().unwrap();
         assert_eq!(rows.len(), batch.pairs);
-        for row in &rows {
-            let sum: f32 = row.iter().sum();
-            assert!(sum > 0.1 && sum < 1.0, "what [CLS] and [SEP] hold is missing: {row:?}");
-        }
+        // The last document is read in windows.
+        let whole = documents.len() - 1;
         let mut start = 0;
-        for document in &documents {
+        for (number, document) in documents.iter().enumerate() {
             let pairs = system.layout().evaluation_pairs(document).unwrap();
             let own = &rows[start..start + pairs.len()];
+            for row in own {
+                let (sum, most) =
+                    (row.iter().sum::<f32>(), if number < whole { 0.999 } else { 1.001 });
+                assert!(sum > 0.1 && sum < most, "[CLS] and [SEP] hold the rest: {row:?}");
+            }
             let of = |head, tail| {
                 let place = pairs.iter().position(|&pair| pair == (head, tail)).unwrap();
                 &own[place]
