@@ -94,7 +94,8 @@ pub use corpus::{Document, Entity, Fact, Format, Mention, Provenance};
 // What can be done with a recipe, step by step.
 pub use pipeline::{
     ActiveRun, DocumentForm, EvaluateTask, FinetuneTask, InputFile, PredictOptions, PrepareJob,
-    Role, Session, convert, evaluate, finetune, predict_file, prepare_data, relations_in,
+    Role, Session, TrainingShards, convert, evaluate, finetune, predict_file, prepare_data,
+    relations_in,
 };
 pub use questions::{describe_system, list_systems};
 pub use recipe::{Recipe, recipe_schema};

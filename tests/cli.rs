@@ -972,6 +972,176 @@ fn resume_is_exact_to_the_last_bit() {
     assert!(said.contains("checkpoint of step 8: all tensors equal to the bit"), "{said}");
 }
 
+/// A run of a single row on the annotated documents and half of the distant ones of a world: eight
+/// and six visits an epoch, in four steps.
+const MIXED: &str = "--set variants=[\"baseline\"] --set finetune.steps=8 \
+    --set finetune.keep_checkpoints=9 --set data.source=[{name=\"far\",kind=\"distant\",\
+    weight=0.5,files=[\"world/train_distant.json\"]}]";
+
+#[test]
+fn a_mixture_of_sources_is_told_printed_and_resumed_to_the_last_bit() {
+    let place = Place::new();
+    place.world();
+    let run = |folder: &str| format!("run recipe.toml --run-dir {folder} {MIXED}");
+    let said = place.good(&run("whole")).stderr;
+    let told = "human 8 × 1, far (distant) 12 × 0.5, 14 visits an epoch";
+    assert!(said.contains(&format!("finetune-baseline: {told}")), "{said}");
+    assert!(place.json("whole/report.json")["run"].to_string().contains(told));
+    let mut visited = HashMap::<String, usize>::new();
+    for step in 1..=8 {
+        place.good(&format!("batch whole --stage finetune --step {step} --json batch.json"));
+        for item in place.json("batch.json")["items"].as_array().unwrap() {
+            *visited.entry(item["source"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(visited, HashMap::from([("human".into(), 16), ("far (distant)".into(), 12)]));
+    let title = place.json("world/train_distant.json")[0]["title"].as_str().unwrap().to_owned();
+    fs_err::write(place.path("why.json"), "").unwrap();
+    let mut command = place.command("why whole --json why.json --title");
+    command.arg(&title);
+    assert_eq!(finish(command).code, Some(0));
+    assert_eq!(place.json("why.json")["roles"][0]["role"], json!("far"));
+
+    copy(&place.path("whole"), &place.path("cut"));
+    let stage = place.path("cut/checkpoints/finetune-baseline");
+    fs_err::remove_dir_all(stage.join("step-00000008")).unwrap();
+    place.bad(
+        &(run("cut").replace("0.5", "0.6") + " --resume"),
+        64,
+        &["started with another recipe: `data.source` was"],
+    );
+    let resumed = place.good(&(run("cut") + " --resume")).stderr;
+    assert!(resumed.contains("finetune-baseline: going on at step 4"), "{resumed}");
+    let compared = place.good("inspect whole cut").stdout;
+    let same = "finetune-baseline: 8 and 8 steps; the same documents in the same order; losses \
+                equal to the bit";
+    assert!(compared.contains(same), "{compared}");
+}
+
+#[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
+fn a_mixture_of_sources_has_one_order_for_any_number_of_ranks() {
+    let place = Place::new();
+    place.world();
+    for ranks in [1, 2] {
+        let line = format!(
+            "-n {ranks} {} run recipe.toml --run-dir r{ranks} {MIXED} --set \
+             finetune.learning_rate=1e-4",
+            program().display()
+        );
+        let mut command = place.prepared(Command::new("mpirun"), &line);
+        allow_mpirun(&mut command);
+        let outcome = finish(command);
+        assert_eq!(outcome.code, Some(0), "{ranks} ranks said:\n{}", outcome.stderr);
+    }
+    let [one, two] = ["r1", "r2"].map(|run| metrics(&place.path(run), "finetune-baseline"));
+    assert_eq!((one.len(), two.len()), (8, 8));
+    for (step, line) in &one {
+        let other = &two[step];
+        assert_eq!(line["order_hash"], other["order_hash"], "step {step}");
+        let (one, two) = (line["loss"].as_f64().unwrap(), other["loss"].as_f64().unwrap());
+        // As for the ranks of pre-training: only the order of a sum differs.
+        assert!((one - two).abs() <= 1e-5 * one.abs().max(1.0), "step {step}: {one} and {two}");
+    }
+}
+
+#[test]
+fn finetune_takes_several_shards_with_weights_and_resumes_with_these_alone() {
+    let place = Place::new();
+    let rest = finetuning(&place, 8);
+    place.good(
+        "prepare --format docred --input world/train_distant.json --output far \
+         --tokenizer world/tokenizer --relations world/rel_info.json",
+    );
+    let line = |far: &str| format!("finetune --encoder tiny --run-dir f --train {far} {rest}");
+    let said = place.good(&line("far=0.5")).stderr;
+    assert!(said.contains("finetune: far 12 × 0.5, train 8 × 1, 14 visits an epoch"), "{said}");
+    fs_err::remove_dir_all(place.path("f/checkpoints/finetune/step-00000008")).unwrap();
+    let other = line("far=0.25") + " --resume";
+    place.bad(&other, 64, &["on other sources of documents", "hint: resume with the same sources"]);
+    place.good(&(line("far=0.5") + " --resume"));
+    for (wrong, told) in [
+        ("far=0", "the weight is 0"),
+        ("far=x", "the weight `x` is no number"),
+        ("far=0.01", "source far: weight 0.01 leaves no visit"),
+    ] {
+        place.bad(&(line(wrong).replace("-dir f ", "-dir g ")), 64, &[told, "hint: "]);
+    }
+    // Another order of relations makes other classes.
+    let relations = place.json("world/rel_info.json");
+    let names = relations.as_object().unwrap();
+    let entry = |id: &String| format!("\"{id}\": {}", names[id]);
+    let reversed: Vec<String> = names.keys().rev().map(entry).collect();
+    fs_err::write(place.path("other.json"), format!("{{{}}}", reversed.join(", "))).unwrap();
+    place.good(
+        "prepare --format docred --input world/train_distant.json --output odd \
+         --tokenizer world/tokenizer --relations other.json",
+    );
+    place.bad(
+        &line("odd").replace("-dir f ", "-dir g "),
+        64,
+        &["have different relations", "hint: prepare both"],
+    );
+}
+
+#[test]
+fn relation_vectors_start_from_names_where_relations_have_some() {
+    let place = Place::new();
+    let rest = finetuning(&place, 2);
+    for (system, sizes) in [("atlop", "emb_size=16"), ("dsdocre", "relation_width=16")] {
+        let line = |run: &str, more: &str| {
+            let block = if system == "atlop" { "--set atlop.block_size=4" } else { "" };
+            format!(
+                "finetune --system {system} --encoder tiny --run-dir {run} --set {system}.{sizes} \
+                 {block} {rest} {more}"
+            )
+        };
+        let names = format!("--set {system}.relation_start=names");
+        let run = |part: &str| format!("{system}-{part}");
+        place.good(&line(&run("names"), &names));
+        place.good(&line(&run("again"), &names));
+        place.good(&line(&run("random"), ""));
+        let losses = |part: &str| -> Vec<Value> {
+            let lines = metrics(&place.path(run(part)), "finetune");
+            lines.values().map(|line| line["loss"].clone()).collect()
+        };
+        assert_eq!(losses("names"), losses("again"), "{system}");
+        assert_ne!(losses("names"), losses("random"), "{system}");
+        // Without a file of relations, an identifier is all that is known of one.
+        if !place.path("bare").exists() {
+            place.good(
+                "prepare --format docred --input world/train_annotated.json --output bare \
+                 --tokenizer world/tokenizer",
+            );
+        }
+        let bare = line(&run("bare"), &names).replace("--train train --dev dev", "");
+        place.bad(
+            &format!("{bare} --train bare --dev bare"),
+            64,
+            &[
+                "has no name besides its identifier",
+                &format!("{system}.relation_start = \"random\""),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_part_of_the_annotated_documents_is_told_in_log_and_report() {
+    let place = Place::new();
+    let few = format!("run recipe.toml --run-dir r {ONE_ROW} --set data.human_documents=");
+    let said = place.good(&(few.clone() + "5")).stderr;
+    let told = "5 of the 8 annotated documents are trained on";
+    assert!(said.contains(told), "{said}");
+    assert!(said.contains("finetune-baseline: human 5 × 1, 5 visits an epoch"), "{said}");
+    assert!(place.json("r/report.json")["notes"].to_string().contains(told));
+    place.bad(
+        &few.replace("-dir r ", "-dir q ").replace("documents=", "documents=9"),
+        64,
+        &["data.human_documents = 9, but there are 8 annotated documents", "hint: "],
+    );
+}
+
 #[test]
 fn blame_traces_a_leap_of_the_loss_to_the_documents_that_batch_prints() {
     let place = Place::new();

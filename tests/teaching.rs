@@ -197,3 +197,25 @@ fn students_of_dreeam_and_kd_docre_learn_what_their_papers_say() {
     place.good(&run("kd-docre", &format!("{axial} --set distant.logits=true")));
     assert!(slots("kd-docre", "loss/distillation").iter().all(|loss| *loss > 0.0));
 }
+
+/// The rules are settings of pre-training too: what they drop is no fact to pre-train on. The
+/// batches of every stage can be printed.
+#[test]
+fn pre_training_takes_what_the_rules_leave() {
+    let place = Place::new();
+    let line = "run recipe.toml --run-dir r --set variants=[\"taught-pretrained\",\"student\"] \
+        --set distant.rule=predicted --set student.steps=2 --set refine.steps=1";
+    // A model of two steps predicts so little that nothing is left to learn.
+    place.bad(&format!("{line} --set finetune.steps=1"), 65, &["documents have 5 entities"]);
+    let line = line.replace("--run-dir r", "--run-dir s").replace("predicted", "weighted");
+    let said = place.good(&line);
+    for part in ["DSDocRE +T+P", "DSDocRE +T ", "pretrain-taught: ", "by rule \"weighted\""] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for stage in ["pretrain-taught", "student-distant", "finetune-student", "finetune-baseline"] {
+        let recorded = &metrics(&place.path("s"), stage)[&1]["order_hash"];
+        let printed = place.good(&format!("batch s --stage {stage} --step 1 --json b.json"));
+        assert!(printed.contains("step 1"), "{printed}");
+        assert!(recorded.is_string() || recorded.is_number(), "{stage}: {recorded}");
+    }
+}

@@ -90,6 +90,7 @@ fn a_format_from_outside_is_prepared_and_converted_by_its_name() {
         lowercase: Some(true),
         relations: &relations_in(&inputs, &read).unwrap(),
         exclude: None,
+        elsewhere: None,
         only: None,
         shard_rows: None,
     };

@@ -153,7 +153,7 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
     let settings = recipe.settings()?;
     let task = FinetuneTask {
         stage: "finetune",
-        train: &data.need(Role::Human)?,
+        train: &data.training(&recipe.data)?,
         dev: &data.need(Role::Dev)?,
         start: None,
         heads_from: None,

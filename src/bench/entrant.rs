@@ -9,7 +9,7 @@ use super::systems::{Splits, SystemsBench};
 use super::table::SystemRow;
 use crate::pipeline::{
     ActiveRun, Decider, FinetuneTask, LoadedEvidence, LoadedExtractor, PREDICT_TOKENS, Predictor,
-    Session, facts_of, finetune_in_stages, predictions,
+    Session, TrainingShards, facts_of, finetune_in_stages, predictions,
 };
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
@@ -44,7 +44,7 @@ pub fn enter(
     let settings = recipe.settings()?;
     let task = FinetuneTask {
         stage: STAGE,
-        train: &splits.train,
+        train: &[TrainingShards::alone(&splits.train)],
         dev: &splits.dev,
         start: None,
         heads_from: None,

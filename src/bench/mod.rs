@@ -25,13 +25,13 @@ use crate::encoders::encoder_flops;
 use crate::eval::{Prediction, write_predictions};
 use crate::pipeline::{
     EvaluateTask, InputFile, Loaded, LoadedModel, LoadedRanker, NewModel, PREDICT_TOKENS,
-    PrepareJob, Session, evaluate, relations_in, sampler,
+    PrepareJob, RuledDocuments, Session, evaluate, relations_in, sampler,
 };
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, ModelKind, PretrainSource, Pretrainer};
-use crate::systems::{Extraction, ExtractionSource, Model};
+use crate::systems::{Extraction, ExtractionSource, Model, TrainingSource};
 use crate::text::TokenizedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
@@ -286,9 +286,10 @@ impl Bench<'_> {
             ..self.recipe.settings_of::<DsdocreSettings>()?.clone()
         };
         let facts = store.fact_index()?;
+        let documents = RuledDocuments::new(store, None);
         let source = PretrainSource {
             store,
-            sampler: sampler(store, &facts, &settings)?,
+            sampler: sampler(&documents, &facts, &settings)?,
             views: loaded.views(1)?,
             batch: self.recipe.pretrain.batch,
             budget: self.recipe.pretrain.tokens_per_micro_batch,
@@ -299,10 +300,15 @@ impl Bench<'_> {
     }
 
     fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
-        let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
+        let loaded = self.new_model().extractor(
+            std::slice::from_ref(store),
+            &self.recipe.settings()?,
+            false,
+        )?;
         let schedule = &self.recipe.finetune;
         let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
-        let source = ExtractionSource::new(&*loaded.model, store, batch, budget, 1, None)?;
+        let alone = TrainingSource::alone(store);
+        let source = ExtractionSource::new(&*loaded.model, &alone, batch, budget, 1)?;
         self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
     }
 

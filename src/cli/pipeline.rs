@@ -12,7 +12,7 @@ use crate::distant::DistantSettings;
 use crate::encoders::EncoderSpec;
 use crate::pipeline::{
     self, ActiveRun, FinetuneTask, PredictOptions, Pretraining, ScoreTask, Session, TeachTask,
-    claim,
+    TrainingShards, claim,
 };
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
@@ -264,9 +264,10 @@ pub struct FinetuneVerb {
     /// System, see `docre-pretrain systems` [default: the recipe's, or dsdocre]
     #[arg(long, value_name = "NAME")]
     system: Option<String>,
-    /// Human-annotated shards
-    #[arg(long, value_name = "SHARDS")]
-    train: PathBuf,
+    /// Human-annotated shards; give several to train on all of them, with a WEIGHT to visit the
+    /// documents of one more or less often than once an epoch
+    #[arg(long, value_name = "SHARDS[=WEIGHT]", required = true)]
+    train: Vec<String>,
     /// Labelled shards on which the best epoch is chosen
     #[arg(long, value_name = "SHARDS")]
     dev: PathBuf,
@@ -291,12 +292,13 @@ impl FinetuneVerb {
                 _ => None,
             };
             let settings = recipe.settings()?;
-            Ok((recipe, (start, settings)))
+            let train = self.train.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+            Ok((recipe, (start, settings, TrainingShards::named_apart(train))))
         });
-        flags.stage(work, |run, (start, settings)| {
+        flags.stage(work, |run, (start, settings, train)| {
             let task = FinetuneTask {
                 stage: "finetune",
-                train: &self.train,
+                train: &train,
                 dev: &self.dev,
                 start: start.as_deref(),
                 heads_from: self.heads_from.as_deref(),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::data::InputFile;
+use super::prepare_job::InputFile;
 use crate::base::say;
 use crate::corpus::formats::{LeftOut, OnError, ReadOptions, ReadSummary};
 use crate::corpus::{Document, Survey, SurveyReport};

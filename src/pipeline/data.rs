@@ -1,92 +1,30 @@
 //! From the files that a recipe names to shards: generate, label, split, prepare. Each step is
 //! skipped where its result is complete.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::human_share::{ChosenDocuments, HumanShare};
+pub(super) use super::prepare_job::InputFile;
+use super::prepare_job::{PrepareJob, read_files, relations_in};
 use super::sources::check_files;
+use super::training_shards::TrainingShards;
 use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
-    DocredWriter, ReadOptions, ReadSummary, TitleKey, list_left_out, load_relations, title_key,
+    DocredWriter, ReadOptions, TitleKey, list_left_out, load_relations, title_key,
 };
-use crate::corpus::survey::WINDOW;
 use crate::corpus::synth::write_world;
 use crate::corpus::{
-    Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, RelationSet, label_file,
-    title_position,
+    Document, FactBase, Format, LabelOptions, MeshTree, RelationSet, label_file, title_position,
 };
 use crate::encoders::EncoderSpec;
-use crate::recipe::{DataSources, Recipe, SplitSource};
-use crate::shards::{
-    DocumentStore, PrepareOptions, PrepareReport, StoreOptions, WriteOptions, prepare,
-};
+use crate::recipe::{DataSources, NamedSource, Recipe, SplitSource};
+use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::DsdocreSettings;
-use crate::text::Tokenizer;
-use crate::{DataError, Error, Result};
-
-/// A file of documents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Its format.
-    pub format: Format,
-}
-
-impl InputFile {
-    /// A file in DocRED's form, as this program writes them.
-    pub fn docred(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned(), format: Format::DOCRED }
-    }
-
-    /// Files of one format.
-    pub fn all(paths: &[PathBuf], format: Format) -> Vec<Self> {
-        paths.iter().map(|path| Self { path: path.clone(), format }).collect()
-    }
-
-    /// Hands every document to `each`, in file order.
-    ///
-    /// # Errors
-    /// As [`Format::read`].
-    pub fn read(
-        &self,
-        options: &ReadOptions,
-        each: &mut dyn FnMut(Document) -> Result<()>,
-    ) -> Result<ReadSummary> {
-        self.format.read(&self.path, options, each)
-    }
-}
-
-/// Reads files one after another, and tells `done` what was in each.
-///
-/// # Errors
-/// As [`Format::read`]; if documents cannot be read, the error lists those of all files.
-fn read_files(
-    files: &[InputFile],
-    options: &ReadOptions,
-    each: &mut dyn FnMut(&InputFile, Document) -> Result<()>,
-    done: &mut dyn FnMut(&InputFile, ReadSummary),
-) -> Result<()> {
-    let mut failed: Option<Box<DataError>> = None;
-    for file in files {
-        let is_good = failed.is_none();
-        let read = file.read(options, &mut |document| {
-            if is_good { each(file, document) } else { Ok(()) }
-        });
-        match (read, &mut failed) {
-            (Ok(summary), None) => done(file, summary),
-            (Ok(_), Some(_)) => {}
-            (Err(Error::Data(error)), None) => failed = Some(error),
-            (Err(Error::Data(error)), Some(first)) => first.also.push(error.to_string()),
-            (Err(error), _) => return Err(error),
-        }
-    }
-    failed.map_or(Ok(()), |error| Err(Error::Data(error)))
-}
+use crate::{Error, Result};
 
 /// What a corpus is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +65,8 @@ pub struct RunData {
     pub train_facts: Option<PathBuf>,
     /// Truth of the distant labels, in a generated world.
     pub truth: Option<PathBuf>,
+    /// Which part of the annotated documents is trained on, where the recipe asks for one.
+    pub human_share: Option<HumanShare>,
 }
 
 impl RunData {
@@ -137,6 +77,18 @@ impl RunData {
     pub fn dev_distant(&self) -> Option<PathBuf> {
         let folder = self.shards.join(Self::DEV_DISTANT);
         folder.exists().then_some(folder)
+    }
+
+    /// The shards that fine-tuning trains on, the human-annotated ones first.
+    ///
+    /// # Errors
+    /// The recipe names no documents to train on.
+    pub fn training(&self, named: &DataSources) -> Result<Vec<TrainingShards>> {
+        if named.source.is_empty() {
+            self.need(Role::Human)?;
+        }
+        let has_human = self.shards_of(Role::Human).is_some();
+        Ok(training_shards(named, &self.shards, has_human))
     }
 
     /// Shards of a role, if it has documents.
@@ -151,6 +103,27 @@ impl RunData {
     pub fn need(&self, role: Role) -> Result<PathBuf> {
         self.shards_of(role)
             .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+    }
+}
+
+/// The shards below a folder that fine-tuning trains on, the human-annotated ones first.
+pub fn training_shards(named: &DataSources, folder: &Path, has_human: bool) -> Vec<TrainingShards> {
+    let name = Role::Human.name();
+    let human =
+        TrainingShards { weight: named.human_weight(), ..TrainingShards::alone(folder.join(name)) };
+    let others = named.source.iter().map(|source| TrainingShards {
+        name: source.name.clone(),
+        folder: folder.join(&source.name),
+        kind: Some(source.kind),
+        weight: source.weight,
+    });
+    has_human.then_some(human).into_iter().chain(others).collect()
+}
+
+impl NamedSource {
+    /// Its files; `format` where it names none of its own.
+    fn inputs(&self, format: Format) -> Vec<InputFile> {
+        InputFile::all(&self.files, self.format.unwrap_or(format))
     }
 }
 
@@ -185,7 +158,8 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let human = &mut sources.files[Role::Human as usize];
         human.extend(dev.into_iter().filter(|file| !human.contains(file)).collect::<Vec<_>>());
     }
-    if recipe.settings_of::<DsdocreSettings>()?.pretrain_on_human {
+    let with_human = recipe.settings_of::<DsdocreSettings>()?.pretrain_on_human;
+    if with_human {
         // First, so that of a title in both the annotated document stays.
         let human = sources.files[Role::Human as usize].clone();
         sources.files[Role::Distant as usize].splice(..0, human);
@@ -194,11 +168,15 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let shards = folder.join("shards");
     let tokenizer_path = tokenizer_path(recipe, &sources)?;
     let held_out = held_out_titles(named, &sources, &read)?;
+    let chosen =
+        ChosenDocuments::choose(named, &sources.files[Role::Human as usize], &read, &held_out)?;
+    chosen.iter().for_each(|chosen| say(chosen.share.to_string()));
     let mut data = RunData {
         shards: shards.clone(),
         roles: Vec::new(),
         train_facts: named.train_facts.clone(),
         truth: sources.truth.clone(),
+        human_share: chosen.as_ref().map(|chosen| chosen.share),
     };
     for role in Role::ALL {
         let files = &sources.files[role as usize];
@@ -213,6 +191,12 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let job = PrepareJob {
             lowercase: named.lowercase,
             exclude: matches!(role, Role::Human | Role::Distant).then_some(&held_out),
+            // The documents that are not chosen must not come back as distant ones with labels of
+            // annotators.
+            elsewhere: chosen
+                .as_ref()
+                .filter(|_| role == Role::Human || (role == Role::Distant && with_human))
+                .map(|chosen| &chosen.others),
             ..PrepareJob::new(files, &read, &output, &tokenizer_path, &relations)
         };
         let report = job.run()?;
@@ -228,7 +212,61 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let report = PrepareJob { lowercase: named.lowercase, only, ..job }.run()?;
         say(format!("prepare {}: {report}", RunData::DEV_DISTANT));
     }
+    let template = PrepareJob {
+        lowercase: named.lowercase,
+        exclude: Some(&held_out),
+        ..PrepareJob::new(&[], &read, &shards, &tokenizer_path, &relations)
+    };
+    prepare_sources(named, &template, data.shards_of(Role::Human))?;
     Ok(data)
+}
+
+/// Prepares the named sources, `template.output` being the folder of all shards. A title that
+/// several sources have stays with annotators, or else in the source of the better kind.
+fn prepare_sources(
+    named: &DataSources,
+    template: &PrepareJob,
+    human: Option<PathBuf>,
+) -> Result<()> {
+    if named.source.is_empty() {
+        return Ok(());
+    }
+    let mut taken = HashSet::new();
+    if let Some(human) = human {
+        add_titles(&human, &mut taken)?;
+    }
+    let mut sources: Vec<&NamedSource> = named.source.iter().collect();
+    sources.sort_by_key(|source| source.kind);
+    for source in sources {
+        let output = template.output.join(&source.name);
+        if !output.join("manifest.json").exists() {
+            let inputs = source.inputs(named.format);
+            let job = PrepareJob {
+                inputs: &inputs,
+                output: &output,
+                elsewhere: Some(&taken),
+                ..*template
+            };
+            let (report, elsewhere) = job.run_and_count()?;
+            say(format!("prepare {} ({}): {report}", source.name, source.kind.name()));
+            if elsewhere > 0 {
+                say(format!(
+                    "warning: {elsewhere} documents of source {} are left out: their titles are \
+                     also in data.human or in a source of a kind that comes first",
+                    source.name
+                ));
+            }
+        }
+        add_titles(&output, &mut taken)?;
+    }
+    Ok(())
+}
+
+/// Adds the titles of shards.
+fn add_titles(shards: &Path, titles: &mut HashSet<TitleKey>) -> Result<()> {
+    let store = DocumentStore::open(shards, StoreOptions::default())?;
+    titles.extend((0..store.len()).map(|row| title_key(store.title(row))));
+    Ok(())
 }
 
 /// Titles that must not be trained on: those of dev and test, and those the recipe names. A
@@ -248,145 +286,6 @@ fn held_out_titles(
     };
     read_files(&files, read, &mut each, &mut |_, _| {})?;
     Ok(titles)
-}
-
-/// What to know of scores on dev if documents of dev are trained on too; `None` if none is.
-pub fn trained_on_dev(train: &DocumentStore, dev: &DocumentStore) -> Option<String> {
-    let shared = (0..dev.len()).filter(|&row| train.find_title(dev.title(row)).is_some()).count();
-    (shared > 0).then(|| {
-        format!(
-            "{shared} of the {} documents of dev are trained on too: scores on dev do not measure \
-             the model, and the epoch is chosen by documents that it has learnt",
-            dev.len()
-        )
-    })
-}
-
-/// Files that become shards.
-pub struct PrepareJob<'a> {
-    /// Files, in order.
-    pub inputs: &'a [InputFile],
-    /// How they are read; the relations are those below.
-    pub read: &'a ReadOptions,
-    /// Folder of shards.
-    pub output: &'a Path,
-    /// Tokenizer folder, vocabulary or word vectors.
-    pub tokenizer: &'a Path,
-    /// Whether words are put into lower case; where it is not said, the tokenizer's files decide.
-    pub lowercase: Option<bool>,
-    /// Relations in class order.
-    pub relations: &'a RelationSet,
-    /// Titles to leave out, where there are any.
-    pub exclude: Option<&'a HashSet<String>>,
-    /// The only titles to take, where not all are.
-    pub only: Option<&'a HashSet<String>>,
-    /// Documents a shard.
-    pub shard_rows: Option<usize>,
-}
-
-impl<'a> PrepareJob<'a> {
-    /// All documents of the inputs, words as they are, in shards of the usual size.
-    pub fn new(
-        inputs: &'a [InputFile],
-        read: &'a ReadOptions,
-        output: &'a Path,
-        tokenizer: &'a Path,
-        relations: &'a RelationSet,
-    ) -> Self {
-        Self {
-            inputs,
-            read,
-            output,
-            tokenizer,
-            lowercase: None,
-            relations,
-            exclude: None,
-            only: None,
-            shard_rows: None,
-        }
-    }
-
-    /// Writes the shards.
-    ///
-    /// # Errors
-    /// If a file holds a bad document, the tokenizer cannot be read, or the shards cannot be
-    /// written.
-    pub fn run(&self) -> Result<PrepareReport> {
-        let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase)?;
-        tokenizer.warnings().iter().for_each(|warning| say(format!("warning: {warning}")));
-        tokenizer.note().iter().for_each(|note| say(format!("note: {note}")));
-        let write = WriteOptions::default();
-        let rows_per_shard = self.shard_rows.unwrap_or(write.rows_per_shard);
-        let options = PrepareOptions {
-            output: self.output.to_owned(),
-            tokenizer,
-            relations: self.relations.clone(),
-            write: WriteOptions { rows_per_shard, ..write },
-        };
-        let read = ReadOptions { relations: Some(self.relations.clone()), ..self.read.clone() };
-        let mut seen: HashSet<TitleKey> =
-            self.exclude.into_iter().flatten().map(|title| title_key(title)).collect();
-        let mut left_out = 0;
-        let mut faulty = Vec::new();
-        let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
-            let survey = RefCell::new(FileSurvey::default());
-            let mut take = |_: &InputFile, document: Document| {
-                if self.only.is_some_and(|titles| !titles.contains(&document.title)) {
-                    return Ok(());
-                }
-                survey.borrow_mut().add(&document, document.num_words());
-                if seen.insert(title_key(&document.title)) {
-                    return each(document);
-                }
-                left_out += 1;
-                Ok(())
-            };
-            read_files(self.inputs, &read, &mut take, &mut |input, summary| {
-                let survey = FileSurvey { file: input.path.clone(), ..survey.take() };
-                let warnings = summary.warnings(&input.path).into_iter().chain(survey.warnings());
-                warnings.for_each(|warning| say(format!("warning: {warning}")));
-                faulty.extend(summary.left_out);
-            })
-        };
-        let mut report = prepare(&options, &mut source, &mut |_| {})?;
-        report.left_out = faulty.len();
-        list_left_out(&faulty, self.output)?;
-        if let Some(warning) = report.pieces.warning() {
-            say(format!("warning: {warning}"));
-        }
-        if report.manifest.max_pieces + 2 > WINDOW {
-            let pieces = report.manifest.max_pieces;
-            say(format!(
-                "warning: the longest document has {pieces} pieces without markers, BERT's window \
-                 is {WINDOW}: dsdocre needs encoder.truncate"
-            ));
-        }
-        if left_out > 0 {
-            say(format!(
-                "{}: {left_out} documents left out, whose title is in an earlier file or held out",
-                self.output.display()
-            ));
-        }
-        Ok(report)
-    }
-}
-
-/// The relations that occur in the labels of files, sorted by identifier.
-///
-/// # Errors
-/// Bad documents.
-pub fn relations_in(files: &[InputFile], read: &ReadOptions) -> Result<RelationSet> {
-    let mut ids = std::collections::BTreeSet::new();
-    let mut each = |_: &InputFile, document: Document| {
-        ids.extend(document.facts().iter().map(|fact| fact.relation.clone()));
-        Ok(())
-    };
-    read_files(files, read, &mut each, &mut |_, _| {})?;
-    let mut set = RelationSet::default();
-    for id in ids {
-        set.insert(&id, &id);
-    }
-    Ok(set)
 }
 
 fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<RoleFiles> {
@@ -490,7 +389,9 @@ fn relations(named: &DataSources, sources: &RoleFiles, read: &ReadOptions) -> Re
     if let Some(path) = named.relations.as_ref().or(sources.relations.as_ref()) {
         return load_relations(path);
     }
-    relations_in(&sources.files.concat(), read)
+    let own = named.source.iter().map(|source| source.inputs(named.format));
+    let files: Vec<InputFile> = sources.files.iter().cloned().chain(own).flatten().collect();
+    relations_in(&files, read)
 }
 
 /// The tokenizer that a recipe names: its own, that of the word vectors, or that of the encoder.
@@ -516,9 +417,6 @@ fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
     })
 }
 
-#[cfg(test)]
-#[path = "prepare_tests.rs"]
-mod prepare_tests;
 #[cfg(test)]
 #[path = "data_tests.rs"]
 mod tests;

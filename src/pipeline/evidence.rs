@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::boundary::Judged;
-use super::data::InputFile;
 use super::model::LoadedEvidence;
 use super::predictor::{DocumentScores, PREDICT_TOKENS};
+use super::prepare_job::InputFile;
 use super::session::Session;
 use crate::corpus::RelationSet;
 use crate::corpus::formats::ReadOptions;

@@ -4,15 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use super::boundary::Judged;
-use super::data::trained_on_dev;
-use super::evaluate::{gold_of, known_facts};
+use super::evaluate::gold_of;
 use super::evidence::{check_evidence, facts_of, judge_evidence};
 use super::fusion::Fusion;
 use super::model::{Description, Loaded, check_system};
 use super::predictor::{Decider, DocumentScores, Predictor, decide_on_dev, shared_scores};
-use super::rules::{RuleCounts, rules_of};
+use super::relation_names::start_relations;
+use super::rules::RuleCounts;
 use super::session::Session;
 use super::training::{ActiveRun, TrainingStage};
+use super::training_shards::{OpenShards, TrainingShards, same_relations};
 use crate::base::say;
 use crate::corpus::Document;
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, evaluate};
@@ -20,7 +21,7 @@ use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::ModelKind;
 use crate::systems::evidence::{EvidenceSettings, EvidenceSource};
-use crate::systems::{Extraction, ExtractionSource, Model, Settings};
+use crate::systems::{Extraction, ExtractionSource, Model, Settings, TrainingDocuments};
 use crate::train::{Checkpoint, RunFolder, Schedule, Select};
 use crate::{DataError, Error, Result};
 
@@ -29,8 +30,8 @@ use crate::{DataError, Error, Result};
 pub struct FinetuneTask<'a> {
     /// Name of the stage in the run folder.
     pub stage: &'a str,
-    /// Human-annotated shards.
-    pub train: &'a Path,
+    /// The shards that are trained on; at least one folder.
+    pub train: &'a [TrainingShards],
     /// Labelled shards that choose the epoch.
     pub dev: &'a Path,
     /// The checkpoint that the encoder starts from; `None`: as the recipe chose.
@@ -60,30 +61,38 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         check_system(&checkpoint, ModelKind::Finetuner, task.settings)?;
         return Ok(checkpoint);
     }
-    let store = DocumentStore::open(task.train, StoreOptions::default())?;
+    let train = OpenShards::open(task.train)?.with_rules(&run.recipe.distant)?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
-    check_shards(task, &store, &dev, session)?;
+    check_shards(task, &train, &dev, session)?;
     if session.is_root()
-        && let Some(told) = trained_on_dev(&store, &dev)
+        && let Some(told) = train.trained_on_dev(&dev)
     {
         say(format!("warning: {}: {told}", task.stage));
     }
+    let (sources, stores) = (train.sources(), train.stores());
+    let tell = |documents: &TrainingDocuments| {
+        if session.is_root() {
+            say(format!("{}: {documents}", task.stage));
+        }
+    };
     let new = stage.new_model(task.start);
     let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
     let precision = session.precision(schedule.precision);
     let trained = if let Some(settings) = task.settings.get::<EvidenceSettings>() {
-        check_evidence(task.train, &store)?;
+        stores.iter().try_for_each(|store| check_evidence(store.folder(), store))?;
         check_evidence(task.dev, &dev)?;
-        let loaded = new.evidence(&store, settings)?;
+        let loaded = new.evidence(stores, settings)?;
         task.take_heads(&loaded)?;
         let model = &loaded.model;
-        let source = EvidenceSource::new(&model.layout, &store, batch, budget, seed)?;
+        let source = EvidenceSource::new(&model.layout, &sources, batch, budget, seed)?;
+        tell(&source.documents);
         let items = facts_of(&dev);
         let judge = |_| judge_evidence(model, session, &items, precision);
-        let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
+        let (steps, mut boundary) = stage.judged(&loaded, source.documents.order(), &judge);
         stage.train(&start, steps, (model, &source), &loaded, &mut boundary)
     } else {
-        let mut loaded = new.extractor(&store, task.settings, task.ranker.is_some())?;
+        let mut loaded = new.extractor(stores, task.settings, task.ranker.is_some())?;
+        start_relations(&loaded, session)?;
         if let (Some(prefix), Some(folder)) = (task.settings.shared_layers(), task.start) {
             loaded.transfer_heads(folder, prefix)?;
         }
@@ -91,14 +100,19 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         loaded.description.ranker =
             task.ranker.map(|ranker| relative(ranker, &run.folder, task.stage));
         let extractor = &*loaded.model;
-        let rules = rules_of(&store, &run.recipe.distant)?;
-        if let Some(rules) = rules.as_ref().filter(|_| session.is_root()) {
-            say(format!("{}: {}", task.stage, RuleCounts::of(&store, rules)));
+        if session.is_root() {
+            for source in &sources {
+                if let Some(rules) = source.rules {
+                    let counts = RuleCounts::of(source.store, rules);
+                    say(format!("{}: {}: {counts}", task.stage, source.name));
+                }
+            }
         }
-        let source = ExtractionSource::new(extractor, &store, batch, budget, seed, rules)?;
+        let source = ExtractionSource::new(extractor, &sources, batch, budget, seed)?;
+        tell(&source.documents);
         let predictor = Predictor::new(extractor, precision);
         let gold = gold_of(&dev);
-        let known = known_facts(run.recipe.data.train_facts.as_deref(), &store)?;
+        let known = train.known_facts(run.recipe.data.train_facts.as_deref())?;
         let decider = Decider::of(extractor, None);
         let fusion = Fusion::of(&predictor, decider)?;
         let judge = |best: Option<f64>| {
@@ -109,10 +123,10 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
                 None => Ok(judged),
             }
         };
-        let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
+        let (steps, mut boundary) = stage.judged(&loaded, source.documents.order(), &judge);
         stage.train(&start, steps, (&Extraction(extractor), &source), &loaded, &mut boundary)
     };
-    trained.map_err(|error| error.in_file(task.train))
+    trained.map_err(|error| error.in_file(&train.place()))
 }
 
 impl<'a> FinetuneTask<'a> {
@@ -192,31 +206,28 @@ pub fn first_stage_of(stage: &str) -> String {
 /// Refuses shards that do not go together or hold nothing to learn from.
 fn check_shards(
     task: &FinetuneTask,
-    store: &DocumentStore,
+    train: &OpenShards,
     dev: &DocumentStore,
     session: &Session,
 ) -> Result<()> {
-    session.same_shards(store)?;
-    session.same_shards(dev)?;
+    let all = || train.stores().iter().chain([dev]);
+    all().try_for_each(|store| session.same_shards(store))?;
     if task.ranker.is_some() && !task.settings.info().uses_ranker() {
         let problem =
             format!("system `{}` does not choose pairs by a ranker", task.settings.system());
         return Err(Error::recipe(problem).with_hint("leave --ranker out"));
     }
-    for (path, store) in [(task.train, store), (task.dev, dev)] {
+    for store in all() {
         if task.ranker.is_some() && store.manifest().scored.is_none() {
-            return Err(Error::recipe(format!("{}: the pairs are not scored", path.display()))
+            let folder = store.folder().display();
+            return Err(Error::recipe(format!("{folder}: the pairs are not scored"))
                 .with_hint("run `score` on the shards first"));
         }
     }
-    if store.relations() != dev.relations() {
-        let message =
-            format!("{} and {} have different relations", task.train.display(), task.dev.display());
-        return Err(Error::recipe(message).with_hint("prepare both with the same --relations"));
-    }
-    dev.manifest().check_tokenizer(task.dev, &store.tokenizer()?)?;
+    same_relations(train.first(), dev)?;
+    dev.manifest().check_tokenizer(task.dev, &train.first().tokenizer()?)?;
     if let Some(ranker) = task.ranker {
-        check_ranker(ranker, &[(task.train, store), (task.dev, dev)])?;
+        check_ranker(ranker, all())?;
     }
     if (0..dev.len()).all(|row| !dev.get(row).labelled) {
         let error = Error::recipe(format!(
@@ -225,10 +236,12 @@ fn check_shards(
         ));
         return Err(error.with_hint("name annotated documents with --dev (data.dev in a recipe)"));
     }
-    if (0..store.len()).all(|row| store.get(row).facts.is_empty()) {
+    let unlabelled =
+        |store: &&DocumentStore| (0..store.len()).all(|row| store.get(row).facts.is_empty());
+    if let Some(store) = train.stores().iter().find(unlabelled) {
         let error = Error::recipe(format!(
             "{}: no document has a label to fine-tune on",
-            task.train.display()
+            store.folder().display()
         ));
         return Err(
             error.with_hint("name annotated documents with --train (data.human in a recipe)")
@@ -239,7 +252,7 @@ fn check_shards(
 
 /// Refuses a ranker that is none, or not the one that scored the shards: the model would be trained
 /// on other pairs than it predicts for.
-fn check_ranker(ranker: &Path, shards: &[(&Path, &DocumentStore)]) -> Result<()> {
+fn check_ranker<'s>(ranker: &Path, shards: impl Iterator<Item = &'s DocumentStore>) -> Result<()> {
     let checkpoint = Checkpoint::open(ranker)?;
     let description: Description = checkpoint.description()?;
     if description.kind != ModelKind::Ranker {
@@ -250,11 +263,11 @@ fn check_ranker(ranker: &Path, shards: &[(&Path, &DocumentStore)]) -> Result<()>
             .into());
     }
     let identity = checkpoint.identity()?;
-    for (path, store) in shards {
+    for store in shards {
         if store.manifest().scored.as_ref().is_some_and(|scored| scored.checkpoint != identity) {
             let error = Error::recipe(format!(
                 "{}: the pairs were scored by another ranker than {}",
-                path.display(),
+                store.folder().display(),
                 ranker.display()
             ));
             return Err(

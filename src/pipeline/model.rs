@@ -1,6 +1,8 @@
 //! Building a model from a recipe's choice of encoder or from a checkpoint, and saving it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -106,38 +108,38 @@ impl NewModel<'_> {
         settings: &DsdocreSettings,
     ) -> Result<LoadedModel> {
         let described = Settings::of(&DSDOCRE, settings.clone());
-        self.build(store, kind, described, |foundation| {
+        self.build(slice::from_ref(store), kind, described, |foundation| {
             DsdocreModel::new(foundation, kind, settings)
         })
     }
 
-    /// An extractor for the documents of a store; `ranked` says whether they carry a ranker's
-    /// pairs.
+    /// An extractor for the documents of stores with the same relations and tokenizer; `ranked`
+    /// says whether they carry a ranker's pairs.
     ///
     /// # Errors
     /// As [`Self::dsdocre`]; settings that cannot be built.
     pub fn extractor(
         &self,
-        store: &DocumentStore,
+        stores: &[DocumentStore],
         settings: &Settings,
         ranked: bool,
     ) -> Result<LoadedExtractor> {
-        self.build(store, ModelKind::Finetuner, settings.clone(), |foundation| {
+        self.build(stores, ModelKind::Finetuner, settings.clone(), |foundation| {
             settings.build(foundation, ranked)
         })
     }
 
-    /// An evidence predictor for the documents of a store.
+    /// An evidence predictor for the documents of stores.
     ///
     /// # Errors
     /// As [`Self::extractor`].
     pub fn evidence(
         &self,
-        store: &DocumentStore,
+        stores: &[DocumentStore],
         settings: &EvidenceSettings,
     ) -> Result<LoadedEvidence> {
         let described = Settings::of(&LSTM_SP, settings.clone());
-        self.build(store, ModelKind::Finetuner, described, |foundation| {
+        self.build(stores, ModelKind::Finetuner, described, |foundation| {
             EvidencePredictor::new(foundation, settings)
         })
     }
@@ -145,18 +147,22 @@ impl NewModel<'_> {
     /// A model of `settings`, which `build` puts on its foundation.
     fn build<M>(
         &self,
-        store: &DocumentStore,
+        stores: &[DocumentStore],
         kind: ModelKind,
         settings: Settings,
         build: impl FnOnce(Foundation) -> Result<M>,
     ) -> Result<Loaded<M>> {
+        let Some(store) = stores.first() else {
+            return Err(Error::Bug("a model was asked for without documents".into()));
+        };
+        let types = entity_types(stores);
         let tokenizer = Tokenizer::load(&store.folder().join("tokenizer"), None)?;
         store.manifest().check_tokenizer(store.folder(), &tokenizer)?;
-        let mut foundation = self.foundation(store, &tokenizer)?;
+        let mut foundation = self.foundation(store, &types, &tokenizer)?;
         if settings.info().twin {
             // Another seed, so that the two networks do not start as one.
             let twin = NewModel { seed: !self.seed, speaks: false, ..*self };
-            foundation.twin = Some(Box::new(twin.foundation(store, &tokenizer)?));
+            foundation.twin = Some(Box::new(twin.foundation(store, &types, &tokenizer)?));
         }
         let description = Description {
             kind,
@@ -171,7 +177,12 @@ impl NewModel<'_> {
         Ok(Loaded { model: build(foundation)?, description, tokenizer })
     }
 
-    fn foundation(&self, store: &DocumentStore, tokenizer: &Tokenizer) -> Result<Foundation> {
+    fn foundation(
+        &self,
+        store: &DocumentStore,
+        types: &[String],
+        tokenizer: &Tokenizer,
+    ) -> Result<Foundation> {
         let spec = self.spec(tokenizer)?;
         let mut stated = None;
         if let EncoderSpec::Folder(folder) = &spec {
@@ -183,7 +194,7 @@ impl NewModel<'_> {
         if self.speaks {
             remarks::tell(self.encoder, encoder.facts(), stated);
         }
-        let (relations, types) = (store.relations(), entity_types(store));
+        let (relations, types) = (store.relations(), types.to_vec());
         Ok(foundation(encoder, parameters, self.encoder, relations, types, tokenizer, self.seed))
     }
 
@@ -257,16 +268,12 @@ fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> R
     store.manifest().check_tokenizer(store.folder(), &own)
 }
 
-/// DocRED's entity types in the order of its release, then any others of the store by name.
-fn entity_types(store: &DocumentStore) -> Vec<String> {
+/// DocRED's entity types in the order of its release, then any others of the stores by name.
+fn entity_types(stores: &[DocumentStore]) -> Vec<String> {
     const DOCRED: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
-    let others = store
-        .manifest()
-        .entity_types
-        .iter()
-        .filter(|name| !DOCRED.contains(&name.as_str()))
-        .cloned();
-    DOCRED.iter().map(|&name| name.to_owned()).chain(others).collect()
+    let own = stores.iter().flat_map(|store| &store.manifest().entity_types);
+    let others: BTreeSet<&String> = own.filter(|name| !DOCRED.contains(&name.as_str())).collect();
+    DOCRED.iter().map(|&name| name.to_owned()).chain(others.into_iter().cloned()).collect()
 }
 
 /// Rows of the special pieces but padding.

@@ -1,5 +1,7 @@
 //! Tests of `PrepareJob`: faulty, excluded and skipped documents, unknown pieces.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;

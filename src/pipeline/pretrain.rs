@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::rules::{RuleCounts, RuledDocuments, rules_of};
 use super::training::{ActiveRun, StageSteps, TrainingStage};
 use crate::base::say;
-use crate::shards::{DocumentStore, FactIndex};
+use crate::shards::FactIndex;
 use crate::systems::dsdocre::{
     DsdocreSettings, ModelKind, PretrainSampler, PretrainSource, Pretrainer,
 };
@@ -18,16 +19,20 @@ pub enum Pretraining {
     Denoised,
     /// On all pairs, whatever the settings say: stage `pretrain-unranked`.
     Unranked,
+    /// On all pairs, with the labels that the rules leave of those that a teacher has judged: stage
+    /// `pretrain-taught`.
+    Taught,
 }
 
 impl Pretraining {
-    const ALL: [Self; 2] = [Self::Denoised, Self::Unranked];
+    const ALL: [Self; 3] = [Self::Denoised, Self::Unranked, Self::Taught];
 
     /// The name of its stage.
     pub fn stage(self) -> &'static str {
         match self {
             Self::Denoised => "pretrain",
             Self::Unranked => "pretrain-unranked",
+            Self::Taught => "pretrain-taught",
         }
     }
 
@@ -40,7 +45,7 @@ impl Pretraining {
     pub fn settings(self, settings: &DsdocreSettings) -> DsdocreSettings {
         match self {
             Self::Denoised => settings.clone(),
-            Self::Unranked => settings.without_ranker(),
+            Self::Unranked | Self::Taught => settings.without_ranker(),
         }
     }
 }
@@ -59,7 +64,12 @@ pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Chec
     let store = stage.open(shards)?;
     let facts = store.fact_index()?;
     let settings = &how.settings(run.recipe.settings_of()?);
-    let sampler = sampler(&store, &facts, settings)?;
+    let rules = rules_of(&store, &run.recipe.distant)?;
+    if let Some(rules) = rules.as_ref().filter(|_| run.session.is_root()) {
+        say(format!("{}: {}", stage.name, RuleCounts::of(&store, rules)));
+    }
+    let documents = RuledDocuments::new(&store, rules);
+    let sampler = sampler(&documents, &facts, settings)?;
     if run.session.is_root() {
         say(format!("{}: {}", stage.name, sampler.summary()));
     }
@@ -73,7 +83,8 @@ pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Chec
         seed,
     };
     let pretrainer = Pretrainer { model: &loaded.model, settings };
-    let steps = StageSteps { total: pretrain_steps(schedule), boundary: 0, items: schedule.batch };
+    let (total, items) = (pretrain_steps(schedule), schedule.batch);
+    let steps = StageSteps { total, boundary: 0, items, mixture: 0 };
     stage
         .train(&start, steps, (&pretrainer, &source), &loaded, &mut stage.save_only(&loaded))
         .map_err(|error| error.in_file(shards))
@@ -91,10 +102,11 @@ pub fn pretrain_steps(schedule: &Schedule) -> u64 {
 /// # Errors
 /// Shards without scores; no usable document.
 pub fn sampler<'a>(
-    store: &'a DocumentStore,
+    documents: &'a RuledDocuments<'_>,
     facts: &FactIndex,
     settings: &DsdocreSettings,
 ) -> Result<PretrainSampler<'a>> {
+    let store = documents.store;
     if settings.k_pretrain().is_some() && store.manifest().scored.is_none() {
         let error = Error::recipe(format!(
             "{}: the pairs are not scored, but dsdocre.k_pretrain keeps the best ones",
@@ -105,6 +117,12 @@ pub fn sampler<'a>(
             to pre-train without denoising",
         ));
     }
-    let keys = (0..facts.num_keys()).map(|key| facts.instances(key));
-    PretrainSampler::new(store, keys, settings.clone())
+    let dropped = documents.dropped();
+    let instances = |key: usize| {
+        let all = facts.instances(key).iter().copied();
+        let kept =
+            all.filter(|one| !dropped.contains(&(one.row, one.head, one.tail, one.relation)));
+        kept.collect::<Vec<_>>()
+    };
+    PretrainSampler::new(documents, (0..facts.num_keys()).map(instances), settings.clone())
 }

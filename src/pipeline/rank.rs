@@ -31,7 +31,8 @@ pub fn rank(run: &ActiveRun, shards: &Path) -> Result<Checkpoint> {
         )));
     }
     let items = schedule.batch.min(rows.len());
-    let steps = StageSteps { total: total_steps(schedule, rows.len()), boundary: 0, items };
+    let steps =
+        StageSteps { total: total_steps(schedule, rows.len()), boundary: 0, items, mixture: 0 };
     let settings = run.recipe.settings_of()?;
     let loaded = stage.new_model(None).dsdocre(&store, ModelKind::Ranker, settings)?;
     let source = RankSource {

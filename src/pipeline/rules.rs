@@ -2,18 +2,63 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+
+use ahash::AHashSet;
 
 use crate::Result;
-use crate::distant::{DistantSettings, LabelAction, LabelRule, LabelRules};
+use crate::distant::{DistantSettings, LabelAction, LabelDecision, LabelRule, LabelRules};
 use crate::shards::DocumentStore;
+use crate::systems::dsdocre::Documents;
+use crate::text::TokenizedDocument;
 
-/// The rules for documents of a store; `None` where no teacher has judged them.
+/// The rules for documents of a store; `None` where no teacher has judged them, or labels are to
+/// stay as they are.
 ///
 /// # Errors
 /// A rule that needs what the teacher did not store.
 pub fn rules_of(store: &DocumentStore, settings: &DistantSettings) -> Result<Option<LabelRules>> {
-    let Some(taught) = &store.manifest().taught else { return Ok(None) };
+    let ruled = settings.rule != LabelRule::AsIs;
+    let Some(taught) = store.manifest().taught.as_ref().filter(|_| ruled) else { return Ok(None) };
     settings.rules(&taught.thresholds, taught.uncertainty.as_ref()).map(Some)
+}
+
+/// Distant documents with the labels that rules leave them.
+pub struct RuledDocuments<'a> {
+    /// The documents as they are.
+    pub store: &'a DocumentStore,
+    rules: Option<LabelRules>,
+}
+
+impl<'a> RuledDocuments<'a> {
+    /// The documents of a store; without rules, labels stay as they are.
+    pub fn new(store: &'a DocumentStore, rules: Option<LabelRules>) -> Self {
+        Self { store, rules }
+    }
+
+    /// Labels that are dropped: row, head, tail and relation.
+    pub fn dropped(&self) -> AHashSet<(u32, u32, u32, u32)> {
+        let mut dropped = AHashSet::new();
+        let Some(rules) = &self.rules else { return dropped };
+        for row in 0..self.store.len() {
+            for ((head, tail), decisions) in rules.decisions(&self.store.get(row)) {
+                let gone = decisions.iter().filter(|one| one.labelled && one.target < 0.5);
+                let key = |one: &LabelDecision| (row as u32, head, tail, one.relation.into());
+                dropped.extend(gone.map(key));
+            }
+        }
+        dropped
+    }
+}
+
+impl Documents for RuledDocuments<'_> {
+    fn count(&self) -> usize {
+        self.store.len()
+    }
+    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
+        let document = self.store.get(row);
+        self.rules.iter().fold(document, |document, rules| rules.apply(document))
+    }
 }
 
 /// What became of the labels of a store, and of what the teacher says beside them.

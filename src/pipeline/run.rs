@@ -14,6 +14,7 @@ use super::session::Session;
 use super::summary::Summary;
 use super::teach::{TeachTask, teach};
 use super::training::{ActiveRun, claim};
+use super::training_shards::TrainingShards;
 use crate::base::{run_files, say};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
@@ -117,12 +118,12 @@ pub fn run_until(
         return Ok(());
     }
     let unranked = match recipe.variants.iter().any(|variant| variant.starts_unranked()) {
-        true => Some(pipeline.pretrain(&data, Pretraining::Unranked)?),
+        true => Some(pipeline.pretrain(&data.need(Role::Distant)?, Pretraining::Unranked)?),
         false => None,
     };
     let denoised = match &scored {
         Some(scored) if recipe.variants.contains(&Variant::Pretrained) => {
-            Some(pipeline.pretrain(scored, Pretraining::Denoised)?)
+            Some(pipeline.pretrain(&scored.need(Role::Distant)?, Pretraining::Denoised)?)
         }
         _ => None,
     };
@@ -150,6 +151,10 @@ pub fn run_until(
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
         let (checkpoint, data) = match variant.teacher() {
+            Some(teacher) if variant == Variant::TaughtPretrained => {
+                let start = pipeline.pretrain(&taught(teacher)?, Pretraining::Taught)?;
+                pipeline.finetune(variant, ranked, Some(&start), finetune_in_stages)?
+            }
             Some(teacher) => (pipeline.student(variant, &taught(teacher)?, start(variant))?, &data),
             None => pipeline.finetune(variant, ranked, start(variant), finetune_in_stages)?,
         };
@@ -226,28 +231,29 @@ impl<'a> Pipeline<'a> {
         let ActiveRun { recipe, folder, session, .. } = self.run;
         let output = folder.path().join(run_files::SCORED);
         let settings: &DsdocreSettings = recipe.settings_of()?;
-        for role in Role::ALL {
-            if let Some(input) = self.data.shards_of(role) {
-                let joint = role == Role::Distant && settings.pretrain_on_human;
-                let annotated = joint.then(|| self.data.need(Role::Human)).transpose()?;
-                let task = ScoreTask {
-                    checkpoint: ranker.path(),
-                    input: &input,
-                    annotated: annotated.as_deref(),
-                    output: &output.join(role.name()),
-                    keep: KEPT,
-                    tokens: 2 * recipe.rank.tokens_per_micro_batch,
-                };
-                score(&task, session)?;
-            }
+        let roles = Role::ALL.into_iter().filter(|&role| self.data.shards_of(role).is_some());
+        let mut names: Vec<&str> = roles.map(Role::name).collect();
+        names.extend(recipe.data.source.iter().map(|source| source.name.as_str()));
+        for name in names {
+            let joint = name == Role::Distant.name() && settings.pretrain_on_human;
+            let annotated = joint.then(|| self.data.need(Role::Human)).transpose()?;
+            let task = ScoreTask {
+                checkpoint: ranker.path(),
+                input: &self.data.shards.join(name),
+                annotated: annotated.as_deref(),
+                output: &output.join(name),
+                keep: KEPT,
+                tokens: 2 * recipe.rank.tokens_per_micro_batch,
+            };
+            score(&task, session)?;
         }
         Ok(RunData { shards: output, ..self.data.clone() })
     }
 
-    fn pretrain(&self, data: &RunData, how: Pretraining) -> Result<Checkpoint> {
+    fn pretrain(&self, distant: &Path, how: Pretraining) -> Result<Checkpoint> {
         let watchdog = self.run.session.world.watchdog();
         let _stage = watchdog.unbounded_section(format!("stage {}", how.stage()));
-        pretrain(self.run, &data.need(Role::Distant)?, how)
+        pretrain(self.run, distant, how)
     }
 
     /// Does `work`, fine-tuning or a part of it, for a variant, from the encoder of `start` or as
@@ -263,7 +269,7 @@ impl<'a> Pipeline<'a> {
         let settings = recipe.settings()?;
         let ranked = variant.is_ranked() && settings.info().uses_ranker();
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
-        let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
+        let (train, dev) = (data.training(&recipe.data)?, data.need(Role::Dev)?);
         let stage = stage_of(variant);
         let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
         let task = FinetuneTask {
@@ -306,12 +312,13 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Checkpoint> {
         let ActiveRun { recipe, session, .. } = self.run;
         let settings = recipe.settings()?;
-        let (human, dev) = (self.data.need(Role::Human)?, self.data.need(Role::Dev)?);
-        let stage = format!("{}-distant", variant.name());
+        let (human, dev) = (self.data.training(&recipe.data)?, self.data.need(Role::Dev)?);
+        let distant = TrainingShards { name: "distant".into(), ..TrainingShards::alone(taught) };
+        let stage = student_stage_of(variant);
         let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
         let task = FinetuneTask {
             stage: &stage,
-            train: taught,
+            train: &[distant],
             dev: &dev,
             start: start.map(Checkpoint::path),
             heads_from: None,
@@ -335,8 +342,13 @@ impl<'a> Pipeline<'a> {
     }
 }
 
+/// The stage in which the student of a variant learns from taught documents.
+pub fn student_stage_of(variant: Variant) -> String {
+    format!("{}-distant", variant.name())
+}
+
 /// The stage in which a variant is fine-tuned.
-fn stage_of(variant: Variant) -> String {
+pub fn stage_of(variant: Variant) -> String {
     format!("finetune-{}", variant.name())
 }
 

@@ -89,8 +89,9 @@ pub fn check_files(recipe: &Recipe) -> Result<()> {
         ("data.label.facts", label.map(|label| &label.facts)),
         ("encoder.word_vectors", recipe.encoder.word_vectors.as_ref()),
     ];
-    let lists =
-        lists.into_iter().flat_map(|(key, files)| files.iter().map(move |file| (key, file)));
+    let named = data.source.iter().map(|source| ("data.source.files", source.files.as_slice()));
+    let lists = lists.into_iter().chain(named);
+    let lists = lists.flat_map(|(key, files)| files.iter().map(move |file| (key, file)));
     let single = single.into_iter().filter_map(|(key, file)| Some((key, file?)));
     // A tokenizer may be the name of a repository.
     let repository = |key: &str, file: &Path| {
@@ -135,6 +136,11 @@ mod tests {
             ("[encoder]\nword_vectors = \"glove.6B.50d.txt\"", "encoder.word_vectors", "stanford"),
             ("[encoder]\nname = \"m/x/bert-base-uncased\"", "encoder `m/x", "hf download"),
             ("[data]\nhuman = [\"mine.json\"]", "data.human", "start at its folder"),
+            (
+                "[[data.source]]\nname = \"a\"\nkind = \"llm\"\nfiles = [\"mine.json\"]",
+                "data.source.files",
+                "start at its folder",
+            ),
         ] {
             let error = check_files(&Recipe::parse(text, "r", &[]).unwrap()).unwrap_err();
             assert!(error.to_string().starts_with(key), "{error}");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::data::{Role, RunData, trained_on_dev};
-use super::evaluate::{gold_of, known_facts};
+use super::data::{Role, RunData};
+use super::evaluate::gold_of;
 use super::fusion::Fusion;
 use super::ledger::{LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
@@ -13,6 +13,7 @@ use super::predictor::{
     Decider, DocumentScores, Predictor, gold_facts, predictions, ranked_facts, shared_scores,
 };
 use super::training::ActiveRun;
+use super::training_shards::OpenShards;
 use crate::Result;
 use crate::base::{run_files, say, to_json, to_pretty_json, write_whole};
 use crate::corpus::Document;
@@ -29,8 +30,8 @@ use crate::report::{
 };
 use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
+use crate::systems::{TrainingDocuments, Variant};
 use crate::train::metrics::{MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, TrainerState};
 
@@ -70,10 +71,12 @@ impl<'a> Summary<'a> {
     /// Takes from the documents that were trained on what Ign F1 ignores, and what the reader of
     /// scores on dev must know.
     fn add_training_documents(&mut self) -> Result<()> {
-        let open = |role| DocumentStore::open(&self.data.need(role)?, StoreOptions::default());
-        let (train, dev) = (open(Role::Human)?, open(Role::Dev)?);
-        self.train_facts = known_facts(self.data.train_facts.as_deref(), &train)?;
-        self.report.notes.extend(trained_on_dev(&train, &dev));
+        let recipe = self.run.recipe;
+        let train = OpenShards::open(&self.data.training(&recipe.data)?)?;
+        let dev = DocumentStore::open(&self.data.need(Role::Dev)?, StoreOptions::default())?;
+        self.train_facts = train.known_facts(self.data.train_facts.as_deref())?;
+        self.report.notes.extend(train.trained_on_dev(&dev));
+        self.report.notes.extend(self.data.human_share.map(|share| share.to_string()));
         Ok(())
     }
 
@@ -305,8 +308,10 @@ impl<'a> Summary<'a> {
     fn add_run_facts(&mut self) -> Result<()> {
         let ActiveRun { recipe, folder, session, .. } = self.run;
         self.report.title.clone_from(&recipe.name);
-        let human = DocumentStore::open(&self.data.need(Role::Human)?, StoreOptions::default())?;
-        let relations = human.relations().iter().map(|relation| relation.id.as_str());
+        let train = OpenShards::open(&self.data.training(&recipe.data)?)?;
+        let documents =
+            TrainingDocuments::new(&train.sources(), recipe.seed, recipe.finetune.batch)?;
+        let relations = train.first().relations().iter().map(|relation| relation.id.as_str());
         if recipe.data.corpus(relations) == CorpusName::Docred {
             self.report.reference = published_results(&recipe.settings()?.info());
         }
@@ -357,6 +362,7 @@ impl<'a> Summary<'a> {
             NamedValue::new("ranks", session.world.size()),
             NamedValue::new("device", format!("{:?}", session.device)),
             NamedValue::new("seed", recipe.seed),
+            NamedValue::new("trained on", &documents),
         ];
         self.report.recipe = recipe
             .to_toml()?

@@ -170,7 +170,15 @@ impl StageStart {
     fn same_order(&self, now: OrderKey) -> Result<()> {
         let Some(then) = self.state.order.filter(|then| *then != now) else { return Ok(()) };
         let (folder, step) = (self.folder.display(), self.state.step);
-        let OrderKey { seed, batch } = then;
+        let OrderKey { seed, batch, mixture } = then;
+        if mixture != now.mixture {
+            let message = format!(
+                "{folder} stands at step {step} of a run on other sources of documents, or on \
+                 sources with other weights"
+            );
+            return Err(Error::recipe(message)
+                .with_hint("resume with the same sources, or name another --run-dir"));
+        }
         let message = format!(
             "{folder} stands at step {step} of a run with seed {seed} and batch {batch}, not {} \
              and {}",
@@ -199,6 +207,8 @@ pub struct StageSteps {
     pub boundary: u64,
     /// Items of a step: those of a batch, or all there are.
     pub items: usize,
+    /// What tells the sources of documents from others, as [`OrderKey::mixture`].
+    pub mixture: u64,
 }
 
 /// A training stage of a run.
@@ -258,9 +268,10 @@ impl TrainingStage<'_> {
     ) -> (StageSteps, StageBoundary<'l, M>) {
         let (schedule, steps_per_epoch) = (self.schedule, order.steps_per_epoch());
         let steps = StageSteps {
-            total: total_steps(schedule, order.len()),
+            total: total_steps(schedule, order.visits()),
             boundary: steps_per_epoch * schedule.evaluate_epochs as u64,
-            items: schedule.batch.min(order.len()),
+            items: schedule.batch.min(order.visits()),
+            mixture: order.mixture_key(),
         };
         let judge = Some((judge, steps_per_epoch));
         (steps, StageBoundary::new(loaded, &self.run.folder, self.name, schedule, judge))
@@ -311,7 +322,8 @@ impl TrainingStage<'_> {
             deterministic: recipe.deterministic,
             seed: recipe.seed,
         };
-        let order = OrderKey { seed: recipe.seed, batch: self.schedule.batch };
+        let (seed, batch, mixture) = (recipe.seed, self.schedule.batch, steps.mixture);
+        let order = OrderKey { seed, batch, mixture };
         start.same_order(order)?;
         let state =
             TrainerState { total_steps: steps.total, order: Some(order), ..start.state.clone() };

@@ -7,10 +7,13 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::base::run_files;
-use crate::pipeline::{Pretraining, Role, sampler};
+use crate::pipeline::{
+    OpenShards, Pretraining, Role, RuledDocuments, TrainingShards, rules_of, sampler, stage_of,
+    student_stage_of, training_shards,
+};
 use crate::recipe::Recipe;
-use crate::sampling::{BatchItem, BatchOrder};
 use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::{TrainingDocuments, TrainingItem, Variant};
 use crate::{Error, Result};
 
 /// The global batch of a step.
@@ -34,6 +37,9 @@ pub enum StepItem {
     Document {
         /// Number of the item in the step.
         item: u64,
+        /// The source, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
         /// Row of the shards.
         row: usize,
         /// Title.
@@ -81,7 +87,10 @@ impl fmt::Display for StepContents {
 impl fmt::Display for StepItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Document { item, row, title } => write!(f, "{item:>4}  row {row:>8}  {title}"),
+            Self::Document { item, source, row, title } => {
+                let source = source.iter().map(|name| format!("{name}  ")).collect::<String>();
+                write!(f, "{item:>4}  row {row:>8}  {source}{title}")
+            }
             Self::Pair {
                 item,
                 titles: [first, second],
@@ -114,29 +123,62 @@ pub fn describe_batches(
     stage: &str,
     steps: &[u64],
 ) -> Result<Vec<StepContents>> {
-    let open = |role: Role, scored: bool| {
+    let folder = |role: Role, scored: bool| {
         let kind = if scored { run_files::SCORED } else { run_files::SHARDS };
-        let folder = shards.map_or_else(|| run.join(kind).join(role.name()), Path::to_owned);
-        DocumentStore::open(&folder, StoreOptions::default())
+        shards.map_or_else(|| run.join(kind).join(role.name()), Path::to_owned)
     };
+    let open = |role, scored| DocumentStore::open(&folder(role, scored), StoreOptions::default());
     let contents =
         |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
     if let Some(how) = Pretraining::of_stage(stage) {
-        let store = open(Role::Distant, how == Pretraining::Denoised)?;
+        let store = match how {
+            Pretraining::Taught => {
+                let taught = run.join(run_files::TAUGHT).join(Variant::Baseline.name());
+                let folder = shards.map_or(taught, Path::to_owned);
+                DocumentStore::open(&folder, StoreOptions::default())?
+            }
+            Pretraining::Denoised | Pretraining::Unranked => {
+                open(Role::Distant, how == Pretraining::Denoised)?
+            }
+        };
         let described = pretrain(recipe, &store, how, steps)?;
         return Ok(steps.iter().copied().zip(described).map(contents).collect());
     }
     let described = match stage {
-        "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, steps)?,
+        "rank" => {
+            let human = [TrainingShards::alone(folder(Role::Human, false))];
+            epochwise(&OpenShards::open(&human)?, recipe.seed, recipe.rank.batch, steps)?
+        }
+        other if let Some(taught) = taught_by(other) => {
+            let folder = shards
+                .map_or_else(|| run.join(run_files::TAUGHT).join(taught.name()), Path::to_owned);
+            let train = OpenShards::open(&[TrainingShards::alone(folder)])?;
+            let train = train.with_rules(&recipe.distant)?;
+            epochwise(&train, recipe.seed, recipe.student.batch, steps)?
+        }
         other if other.starts_with("finetune") => {
             // A second stage has a schedule of its own.
             let second = recipe.settings()?.second_stage() && !other.ends_with("-base");
-            let batch = if second { recipe.inference.batch } else { recipe.finetune.batch };
-            epochwise(&open(Role::Human, false)?, recipe.seed, batch, steps)?
+            let refines = Variant::ALL
+                .into_iter()
+                .any(|variant| variant.is_student() && stage_of(variant) == other);
+            let schedule = match (second, refines) {
+                (true, _) => &recipe.inference,
+                (false, true) => &recipe.refine,
+                (false, false) => &recipe.finetune,
+            };
+            let batch = schedule.batch;
+            let train = match shards {
+                Some(folder) => vec![TrainingShards::alone(folder)],
+                None => trained_on(recipe, run),
+            };
+            epochwise(&OpenShards::open(&train)?, recipe.seed, batch, steps)?
         }
         other => {
-            return Err(Error::recipe(format!("unknown stage `{other}`"))
-                .with_hint("one of rank, pretrain, pretrain-unranked, finetune"));
+            return Err(Error::recipe(format!("unknown stage `{other}`")).with_hint(
+                "one of rank, pretrain, pretrain-unranked, student-distant, finetune; \
+                 `inspect RUN` lists those of a run",
+            ));
         }
     };
     Ok(steps.iter().copied().zip(described).map(contents).collect())
@@ -145,21 +187,34 @@ pub fn describe_batches(
 /// Epoch, from 1, and items of a step.
 type Described = (Option<u64>, Vec<StepItem>);
 
-fn epochwise(
-    store: &DocumentStore,
-    seed: u64,
-    batch: usize,
-    steps: &[u64],
-) -> Result<Vec<Described>> {
-    let rows: Vec<usize> =
-        (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-    let order = BatchOrder::new(rows.len(), seed, batch)?;
-    let item = |item: BatchItem| {
-        let row = rows[item.row];
-        StepItem::Document { item: item.item, row, title: store.title(row).to_owned() }
+/// The variant that teaches the documents of a student's stage.
+fn taught_by(stage: &str) -> Option<Variant> {
+    let mut students = Variant::ALL.into_iter().filter(|variant| variant.is_student());
+    students.find(|&variant| student_stage_of(variant) == stage)?.teacher()
+}
+
+/// The shards that fine-tuning of a run trains on.
+fn trained_on(recipe: &Recipe, run: &Path) -> Vec<TrainingShards> {
+    let folder = run.join(run_files::SHARDS);
+    let human = folder.join(Role::Human.name()).join("manifest.json");
+    training_shards(&recipe.data, &folder, recipe.data.source.is_empty() || human.exists())
+}
+
+fn epochwise(train: &OpenShards, seed: u64, batch: usize, steps: &[u64]) -> Result<Vec<Described>> {
+    let documents = TrainingDocuments::new(&train.sources(), seed, batch)?;
+    let several = documents.sources().len() > 1;
+    let item = |item: TrainingItem| {
+        let (source, row) = documents.locate(item.row);
+        StepItem::Document {
+            item: item.item,
+            source: several.then(|| source.name.to_owned()),
+            row,
+            title: source.store.title(row).to_owned(),
+        }
     };
     let step = |step: u64| {
-        (Some(order.epoch(step) + 1), order.items(step).into_iter().map(item).collect())
+        let epoch = documents.order().epoch(step) + 1;
+        (Some(epoch), documents.items(step).into_iter().map(item).collect())
     };
     Ok(steps.iter().map(|from_one| step(from_one - 1)).collect())
 }
@@ -172,7 +227,8 @@ fn pretrain(
 ) -> Result<Vec<Described>> {
     let facts = store.fact_index()?;
     let settings = how.settings(recipe.settings_of()?);
-    let sampler = sampler(store, &facts, &settings)?;
+    let documents = RuledDocuments::new(store, rules_of(store, &recipe.distant)?);
+    let sampler = sampler(&documents, &facts, &settings)?;
     let pair = |step: u64, index| {
         let item = sampler.sample(recipe.seed, step - 1, index);
         StepItem::Pair {

@@ -143,7 +143,14 @@ mod tests {
         );
         assert_eq!(
             keys("warmup"),
-            ["finetune.warmup", "inference.warmup", "pretrain.warmup", "rank.warmup"]
+            [
+                "finetune.warmup",
+                "inference.warmup",
+                "pretrain.warmup",
+                "rank.warmup",
+                "refine.warmup",
+                "student.warmup",
+            ]
         );
         assert!(keys("blanking").contains(&"dsdocre.blank_probability".to_owned()));
         let error = explain(Some("pretrain.bacht"), None).unwrap_err();

@@ -21,6 +21,7 @@ use crate::base::{read_json, run_files};
 use crate::encoders::{encoder_flops, encoder_size};
 use crate::pipeline::{Pretraining, Role, pretrain_steps, total_steps, without_work};
 use crate::recipe::Recipe;
+use crate::sampling::SourceVisits;
 use crate::shards::ShardManifest;
 use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelKind};
 use crate::systems::{Model, Variant};
@@ -86,7 +87,7 @@ pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunE
                 .into(),
         );
     }
-    let sizes = sizes(folder)?;
+    let sizes = sizes(recipe, folder)?;
     if sizes.is_none() {
         estimate.notes.push(format!(
             "models are sized for {} word pieces and {} relations",
@@ -118,11 +119,15 @@ fn took(folder: &Path, stage: &StageEstimate) -> Result<Option<Took>> {
 }
 
 /// The vocabulary and the relations of prepared shards.
-fn sizes(folder: &Path) -> Result<Option<Sizes>> {
-    let shards = folder.join(run_files::SHARDS).join(Role::Human.name());
-    if !shards.join("manifest.json").exists() {
-        return Ok(None);
-    }
+fn sizes(recipe: &Recipe, folder: &Path) -> Result<Option<Sizes>> {
+    let shards = folder.join(run_files::SHARDS);
+    let mut names = vec![Role::Human.name()];
+    names.extend(recipe.data.source.iter().map(|source| source.name.as_str()));
+    let there = names.into_iter().find_map(|name| {
+        let folder = shards.join(name);
+        folder.join("manifest.json").exists().then_some(folder)
+    });
+    let Some(shards) = there else { return Ok(None) };
     let manifest = ShardManifest::read(&shards)?;
     Ok(Some(Sizes {
         pieces: manifest.tokenizer.vocab_size as i64,
@@ -170,6 +175,35 @@ impl RunEstimate {
         found
             .cloned()
             .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+    }
+
+    /// The documents that an epoch of fine-tuning visits, those of all sources.
+    fn visited(&self, recipe: &Recipe) -> Result<CorpusSize> {
+        if recipe.data.source.is_empty() && recipe.data.human_weight.is_none() {
+            return self.corpus(Role::Human);
+        }
+        let own = |(name, weight): (&str, f64)| {
+            let size = self.corpora.iter().find(|size| size.role == name)?;
+            let visits = SourceVisits::weighted(size.labelled, weight).visits;
+            Some((visits as f64, size))
+        };
+        let named = recipe.data.source.iter().map(|source| (source.name.as_str(), source.weight));
+        let human = (Role::Human.name(), recipe.data.human_weight());
+        let sizes: Vec<(f64, &CorpusSize)> =
+            [human].into_iter().chain(named).filter_map(own).collect();
+        let visits: f64 = sizes.iter().map(|(visits, _)| visits).sum();
+        let mean = |number: fn(&CorpusSize) -> f64| {
+            let sum: f64 = sizes.iter().map(|(visits, size)| visits * number(size)).sum();
+            sum / visits.max(1.0)
+        };
+        Ok(CorpusSize {
+            role: Role::Human.name().to_owned(),
+            documents: visits as usize,
+            labelled: visits as usize,
+            tokens: mean(|size| size.tokens),
+            entities: mean(|size| size.entities),
+            source: "sources",
+        })
     }
 
     /// Estimates the time and the memory of a stage.
@@ -288,7 +322,7 @@ impl RunEstimate {
     }
 
     fn add_finetuning(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (human, settings) = (self.corpus(Role::Human)?, recipe.settings()?);
+        let (human, settings) = (self.visited(recipe)?, recipe.settings()?);
         let model = ModelSize::of(&*model_of(&settings, &recipe.encoder.name, sizes)?);
         let heads = if let Some(dsdocre) = settings.get::<DsdocreSettings>() {
             let pairs = dsdocre.finetune_pairs().count(human.entities.round() as usize) as f64;

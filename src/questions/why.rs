@@ -62,7 +62,9 @@ pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
     };
     let recipe = Recipe::load(&run.join(run_files::RECIPE), &[])?;
     let mut roles = Vec::new();
-    for role in Role::ALL {
+    let mut names: Vec<&str> = Role::ALL.map(Role::name).into();
+    names.extend(recipe.data.source.iter().map(|source| source.name.as_str()));
+    for role in names {
         let Some(folder) = shards_of(run, role) else { continue };
         let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
         if let Some(row) = store.find_title(&query.title) {
@@ -84,9 +86,9 @@ pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
     Ok(Explanation { title: query.title.clone(), roles })
 }
 
-/// The shards of a role, with the ranker's pairs where there are any.
-fn shards_of(run: &Path, role: Role) -> Option<PathBuf> {
-    let folder = |kind: &str| run.join(kind).join(role.name());
+/// The shards of a role or source, with the ranker's pairs where there are any.
+fn shards_of(run: &Path, role: &str) -> Option<PathBuf> {
+    let folder = |kind: &str| run.join(kind).join(role);
     [run_files::SCORED, run_files::SHARDS]
         .into_iter()
         .map(folder)
@@ -95,7 +97,8 @@ fn shards_of(run: &Path, role: Role) -> Option<PathBuf> {
 
 /// A document with what is known of it before its pairs are looked at.
 struct DocumentContext<'a> {
-    role: Role,
+    /// Its role, or the source that it is of.
+    role: &'a str,
     store: &'a DocumentStore,
     row: usize,
     document: Document,
@@ -111,14 +114,14 @@ impl<'a> DocumentContext<'a> {
     fn new(
         run: &Path,
         recipe: &Recipe,
-        role: Role,
+        role: &'a str,
         store: &'a DocumentStore,
         row: usize,
     ) -> Result<Self> {
         let encoded = store.get(row);
         let settings = encoded.kept.as_ref().and_then(|_| recipe.settings_of().ok());
         let kept = settings.and_then(|settings: &DsdocreSettings| match role {
-            Role::Distant => settings.k_pretrain(),
+            _ if role == Role::Distant.name() => settings.k_pretrain(),
             _ => Some(settings.finetune_pairs().count(encoded.entities.len())),
         });
         Ok(Self {
@@ -130,7 +133,7 @@ impl<'a> DocumentContext<'a> {
             predictions: BTreeMap::new(),
             kept,
             elsewhere: elsewhere(store, row)?,
-            truth: if role == Role::Distant { truth_of(run)? } else { None },
+            truth: if role == Role::Distant.name() { truth_of(run)? } else { None },
         })
     }
 
@@ -148,7 +151,7 @@ impl<'a> DocumentContext<'a> {
 
     /// Numbers of entities mean the same in another run only if its document is the same.
     fn check_same(&self, other: &Path) -> Result<()> {
-        let role = self.role.name();
+        let role = self.role;
         let names = |document: &Document| -> Vec<Vec<String>> {
             let of = |entity: &Entity| entity.mentions.iter().map(|m| m.name.clone()).collect();
             document.entities.iter().map(of).collect()
@@ -201,7 +204,7 @@ impl<'a> DocumentContext<'a> {
             }
         }
         Ok(ExplainedDocument {
-            role: self.role.name(),
+            role: self.role.to_owned(),
             row: self.row,
             words: encoded.num_words(),
             sentences: document.sentences.len(),
@@ -322,7 +325,7 @@ pub(super) fn truth_of(run: &Path) -> Result<Option<Truth>> {
 
 /// What each variant predicts for a document, at the end and after each number of iterations;
 /// absent where it was not asked.
-fn predictions(run: &Path, role: Role, title: &str) -> Result<BTreeMap<String, Vec<Prediction>>> {
+fn predictions(run: &Path, role: &str, title: &str) -> Result<BTreeMap<String, Vec<Prediction>>> {
     let mut found = BTreeMap::new();
     let folder = run.join(run_files::PREDICTIONS);
     let mut read = |whose: String, path: &Path| -> Result<bool> {
@@ -335,7 +338,7 @@ fn predictions(run: &Path, role: Role, title: &str) -> Result<BTreeMap<String, V
         Ok(exists)
     };
     for variant in Variant::ALL.map(Variant::name) {
-        let file = format!("{variant}-{}", role.name());
+        let file = format!("{variant}-{role}");
         read(variant.to_owned(), &folder.join(format!("{file}.json")))?;
         let mut number = 0;
         while read(

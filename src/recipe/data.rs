@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sources::{NamedSource, check_sources};
 use crate::corpus::Format;
 use crate::corpus::formats::OnError;
 use crate::corpus::synth::{MAX_NOISE, WorldOptions};
+use crate::systems::check_weight;
 use crate::{Error, Result};
 
 /// Sources by role. Either a generated world, or files of one format; `split` and `label` derive
@@ -27,6 +29,18 @@ pub struct DataSources {
     pub distant: Vec<PathBuf>,
     /// Human-annotated training documents.
     pub human: Vec<PathBuf>,
+    /// How often an epoch of fine-tuning visits each of them, on average, as `weight` of
+    /// `data.source`; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub human_weight: Option<f64>,
+    /// Train on so many annotated documents of `human` (or `split`) only, for learning curves: the
+    /// first ones in the order of a hash of the title, so that those of a number are among those of
+    /// every larger one. 0: all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub human_documents: usize,
+    /// Another salt chooses others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub human_salt: String,
     /// Development documents.
     pub dev: Vec<PathBuf>,
     /// Distant labels of documents of dev: what such a label is worth, for a teacher's
@@ -68,6 +82,13 @@ pub struct DataSources {
     /// Divide annotated files among human, dev and test by a hash of the title.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<SplitSource>,
+    /// Documents that fine-tuning trains on beside `human`, each source with a weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<NamedSource>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A data set with published scores, or none of them.
@@ -145,6 +166,11 @@ impl DataSources {
             .map(PathBuf::as_path)
     }
 
+    /// The weight of `human` beside the other sources.
+    pub fn human_weight(&self) -> f64 {
+        self.human_weight.unwrap_or(1.0)
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         if let Some(synth) = &self.synth
             && !(0.0..=MAX_NOISE).contains(&synth.noise)
@@ -161,7 +187,8 @@ impl DataSources {
                 "data.split: dev_share + test_share must be at least 0 and under 1",
             ));
         }
-        Ok(())
+        check_weight("data.human_weight", self.human_weight())?;
+        check_sources(&self.source)
     }
 }
 

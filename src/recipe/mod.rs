@@ -9,6 +9,7 @@ mod encoder;
 mod overlay;
 mod paths;
 mod schema;
+mod sources;
 mod systems;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use data::{CorpusName, DataSources, SplitSource};
 pub use encoder::{EncoderChoice, EncoderInit};
 pub use overlay::{check_keys, settings_of_table};
 pub use schema::{Choice, choices, described_keys};
+pub use sources::{NamedSource, SourceKind};
 pub use systems::SystemTables;
 
 use schemars::JsonSchema;

@@ -90,18 +90,40 @@ pub fn check_keys(
     prefix: &str,
     origin: &str,
 ) -> Result<()> {
+    check_keys_of(user, schema, [prefix, prefix], origin)
+}
+
+/// As [`check_keys`] for the table at `prefix`; an error shows keys after the prefix `shown`.
+fn check_keys_of(
+    user: &Table,
+    schema: &serde_json::Value,
+    [prefix, shown]: [&str; 2],
+    origin: &str,
+) -> Result<()> {
     let allowed: Vec<String> =
         described_keys(schema, prefix).into_iter().map(|(key, _)| key).collect();
+    let below = |table: &str, key: &str| {
+        if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+    };
     for (key, value) in user {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let (path, told) = (below(prefix, key), below(shown, key));
         if !allowed.contains(key) {
-            return Err(unknown_key(&path, key, &allowed, origin));
+            return Err(unknown_key(&told, key, &allowed, origin));
         }
         match value {
             // A setting that is one of several forms, such as a decision with its limit, is checked
             // when it is read.
             Value::Table(inner) if !described_keys(schema, &path).is_empty() => {
-                check_keys(inner, schema, &path, origin)?;
+                check_keys_of(inner, schema, [&path, &told], origin)?;
+            }
+            Value::Array(list) if !described_keys(schema, &path).is_empty() => {
+                for (number, entry) in list.iter().filter_map(Value::as_table).enumerate() {
+                    let name = entry.get("name").or(entry.get("title")).and_then(Value::as_str);
+                    let name =
+                        name.map_or_else(|| (number + 1).to_string(), |name| format!("`{name}`"));
+                    let origin = format!("{origin}: {told} {name}");
+                    check_keys_of(entry, schema, [&path, ""], &origin)?;
+                }
             }
             _ => {}
         }

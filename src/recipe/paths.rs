@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use crate::encoders::EncoderSpec;
 
 /// Keys that hold a path or a list of paths.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "data.mesh_tree",
     "data.distant",
     "data.human",
@@ -20,11 +20,15 @@ const PATHS: [&str; 12] = [
     "data.label.facts",
     "data.label.documents",
     "data.split.files",
+    SOURCE_FILES,
     "encoder.word_vectors",
 ];
 
 /// Keys that hold a path or a name: what is not there as a file stays as it is.
 const PATHS_OR_NAMES: [&str; 2] = ["data.tokenizer", ENCODER];
+
+/// The files of a list of tables.
+const SOURCE_FILES: &str = "data.source.files";
 
 const ENCODER: &str = "encoder.name";
 
@@ -44,11 +48,15 @@ impl Places<'_> {
         let mut elsewhere = Vec::new();
         for key in PATHS.into_iter().chain(PATHS_OR_NAMES) {
             let by_name = PATHS_OR_NAMES.contains(&key);
-            let texts: Vec<&mut String> = match value_at(table, key) {
-                Some(Value::String(text)) => vec![text],
-                Some(Value::Array(list)) => list.iter_mut().filter_map(text_of).collect(),
-                _ => Vec::new(),
+            let values = match key {
+                SOURCE_FILES => files_of_sources(table),
+                _ => value_at(table, key).into_iter().collect(),
             };
+            let texts = values.into_iter().flat_map(|value| match value {
+                Value::String(text) => vec![text],
+                Value::Array(list) => list.iter_mut().filter_map(text_of).collect(),
+                _ => Vec::new(),
+            });
             for text in texts {
                 let preset = key == ENCODER && EncoderSpec::is_preset(text);
                 if !preset && self.resolve_one(text, by_name) && !elsewhere.contains(&key) {
@@ -85,6 +93,11 @@ fn value_at<'t>(table: &'t mut Table, key: &str) -> Option<&'t mut Value> {
         None => table.get_mut(key),
         Some((first, rest)) => value_at(table.get_mut(first)?.as_table_mut()?, rest),
     }
+}
+
+fn files_of_sources(table: &mut Table) -> Vec<&mut Value> {
+    let Some(Value::Array(sources)) = value_at(table, "data.source") else { return Vec::new() };
+    sources.iter_mut().filter_map(|source| source.as_table_mut()?.get_mut("files")).collect()
 }
 
 #[cfg(test)]

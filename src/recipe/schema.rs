@@ -54,7 +54,8 @@ fn description(value: &Value) -> String {
     value.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ")
 }
 
-/// The node itself, or the table it refers to; an optional table is one of two alternatives.
+/// The node itself, or the table it refers to; an optional table is one of two alternatives, and a
+/// list of tables has the keys of one.
 fn table<'s>(root: &'s Value, node: &'s Value) -> &'s Value {
     if let Some(target) = node
         .get("$ref")
@@ -62,6 +63,9 @@ fn table<'s>(root: &'s Value, node: &'s Value) -> &'s Value {
         .and_then(|name| root.pointer(name.trim_start_matches('#')))
     {
         return table(root, target);
+    }
+    if let Some(items) = node.get("items") {
+        return table(root, items);
     }
     let alternatives =
         ["anyOf", "allOf", "oneOf"].iter().find_map(|key| node.get(*key)?.as_array());
@@ -86,6 +90,7 @@ mod tests {
             has("", "data")
                 && has("data.synth", "noise")
                 && has("data.split", "dev_share")
+                && has("data.source", "weight")
                 && has("encoder", "word_vectors")
         );
         assert!(

@@ -6,6 +6,7 @@
 //! (`text::view`), communication (`ranks`).
 
 mod draw;
+mod mixture;
 mod order;
 mod pairs;
 mod rng;
@@ -13,7 +14,8 @@ mod rng;
 pub(crate) mod testing;
 
 pub use draw::{draw_blanked, pick, place, take};
-pub use order::{BatchItem, BatchOrder, OrderHash};
+pub use mixture::SourceVisits;
+pub use order::{BatchOrder, OrderHash};
 pub use pairs::{
     KeptPairs, Label, Pair, UnlabelledPairs, asked_pairs, distinct_pairs, good_labels, kept_pairs,
     kept_prefix, ordered_pairs, top_asked_pairs, top_pairs,

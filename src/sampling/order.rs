@@ -2,14 +2,14 @@
 //!
 //! Not for: what is drawn inside an item.
 
-use super::Permutation;
+use super::mixture::{KnownOrders, Mixture, SourceVisits, Visit};
+use crate::base::hash_number;
 use crate::{DataError, Error, Result};
 
-/// The order of a stage that goes through all documents epoch by epoch, each epoch in a new order.
+/// The order of a stage that goes through documents epoch by epoch, each epoch in a new order.
 #[derive(Clone, Debug)]
 pub struct BatchOrder {
-    len: u64,
-    seed: u64,
+    mixture: Mixture,
     batch: u64,
 }
 
@@ -18,8 +18,12 @@ pub struct BatchOrder {
 pub struct BatchItem {
     /// Index in the global batch, which keys the item's random numbers together with the step.
     pub item: u64,
-    /// Position in the list of documents that was ordered.
+    /// The source; 0 where there is one.
+    pub source: usize,
+    /// Position in the list of the source's documents.
     pub row: usize,
+    /// How often all documents of the source were visited before.
+    pub pass: u64,
 }
 
 impl BatchOrder {
@@ -29,28 +33,38 @@ impl BatchOrder {
     /// # Errors
     /// [`Error::Recipe`] for an empty batch; [`Error::Data`] if there are no documents.
     pub fn new(len: usize, seed: u64, batch: usize) -> Result<Self> {
+        let visits = len as u64;
+        Self::mixed(&[SourceVisits { documents: visits, visits }], seed, batch)
+    }
+
+    /// Orders the documents of several sources, each of which has its own number of visits an
+    /// epoch.
+    ///
+    /// # Errors
+    /// As [`Self::new`], for each of the sources.
+    pub fn mixed(sources: &[SourceVisits], seed: u64, batch: usize) -> Result<Self> {
         if batch == 0 {
             return Err(
                 Error::recipe("the global batch has 0 documents").with_hint("set it to 1 or more")
             );
         }
-        if len == 0 {
+        if sources.is_empty() || sources.iter().any(|each| each.documents == 0 || each.visits == 0)
+        {
             return Err(DataError::new("shards", "hold no usable document")
                 .hint("add documents")
                 .into());
         }
-        Ok(Self { len: len as u64, seed, batch: batch as u64 })
+        Ok(Self { mixture: Mixture::new(sources, seed), batch: batch as u64 })
     }
 
-    /// Number of documents; at least 1.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        self.len as usize
+    /// Documents that an epoch visits, a repeated one as often as it is visited; at least 1.
+    pub fn visits(&self) -> usize {
+        self.mixture.visits() as usize
     }
 
     /// Number of steps of an epoch; at least 1.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.len.div_ceil(self.batch)
+        self.mixture.visits().div_ceil(self.batch)
     }
 
     /// The epoch, from 0, to which a step belongs.
@@ -60,12 +74,33 @@ impl BatchOrder {
 
     /// All items of a step's global batch.
     pub fn items(&self, step: u64) -> Vec<BatchItem> {
-        let permutation = Permutation::new(self.len, self.seed, self.epoch(step));
+        let epoch = self.epoch(step);
         let start = (step % self.steps_per_epoch()) * self.batch;
-        let size = self.batch.min(self.len - start);
-        (0..size)
-            .map(|item| BatchItem { item, row: permutation.at(start + item) as usize })
+        let size = self.batch.min(self.mixture.visits() - start);
+        let mut known = KnownOrders::new();
+        let visits = (0..size).map(|item| (item, self.mixture.at(epoch, start + item, &mut known)));
+        visits
+            .map(|(item, visit)| {
+                let Visit { source, row, pass } = visit;
+                BatchItem { item, source, row, pass }
+            })
             .collect()
+    }
+
+    /// What tells this mixture of sources from others: 0 where there is one source, whose documents
+    /// are visited once an epoch.
+    pub fn mixture_key(&self) -> u64 {
+        if let [SourceVisits { documents, visits }] = self.mixture.sources()
+            && documents == visits
+        {
+            return 0;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for SourceVisits { documents, visits } in self.mixture.sources() {
+            hasher.update(&documents.to_le_bytes()).update(&visits.to_le_bytes());
+        }
+        // Small enough for every reader of JSON, and never 0.
+        hash_number(&hasher.finalize()) >> 12 | 1
     }
 }
 
@@ -131,6 +166,27 @@ mod tests {
         assert_eq!(BatchOrder::new(10, 0, 0).unwrap_err().exit_code(), 64);
         assert_eq!(BatchOrder::new(0, 0, 4).unwrap_err().exit_code(), 65);
         assert!(BatchOrder::new(3, 0, 4).is_ok());
+    }
+
+    #[test]
+    fn sources_are_mixed_within_batches_and_a_mixture_has_a_key() {
+        let source = |documents, visits| SourceVisits { documents, visits };
+        let order = BatchOrder::mixed(&[source(6, 6), source(10, 2)], 5, 4).unwrap();
+        assert_eq!((order.visits(), order.steps_per_epoch()), (8, 2));
+        for step in 0..6 {
+            let items = order.items(step);
+            assert_eq!(items.iter().filter(|item| item.source == 1).count(), 1, "{items:?}");
+        }
+        let key =
+            |sources: &[SourceVisits]| BatchOrder::mixed(sources, 5, 4).unwrap().mixture_key();
+        assert_eq!(key(&[source(6, 6)]), 0);
+        let others = [
+            key(&[source(6, 3)]),
+            key(&[source(6, 6), source(10, 2)]),
+            key(&[source(6, 6), source(10, 3)]),
+        ];
+        assert!(others.iter().all(|&key| key > 0) && others[0] != others[1]);
+        assert_ne!(others[1], others[2]);
     }
 
     #[test]

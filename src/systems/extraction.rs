@@ -10,108 +10,85 @@ use half::f16;
 use super::positive_unlabelled::{RiskTotals, labelled_priors};
 use super::{
     AttentionTargets, Classes, Example, Extractor, Layout, Pair, PairTarget, RelationBatch,
-    RelationLoss, visit,
+    RelationLoss, TrainingDocuments, TrainingItem, TrainingSource, visit,
 };
 use crate::Result;
 use crate::base::say;
-use crate::distant::{LabelRule, LabelRules, PairDecisions};
-use crate::sampling::{BatchOrder, asked_pairs};
-use crate::shards::DocumentStore;
+use crate::distant::PairDecisions;
+use crate::sampling::asked_pairs;
 use crate::text::{TaughtPair, TokenizedDocument, split_by_tokens};
 use crate::train::{BatchSource, Share, StepBatches};
 
 /// Prepares fine-tuning batches.
 pub struct ExtractionSource<'a> {
-    /// Human-annotated documents.
-    pub store: &'a DocumentStore,
-    /// Rows of the store with at least one label.
-    pub rows: Vec<usize>,
-    /// Order of the rows.
-    pub order: BatchOrder,
+    /// The documents that are trained on.
+    pub documents: TrainingDocuments<'a>,
     layout: Arc<dyn Layout>,
     classes: Classes,
     loss: RelationLoss,
     budget: usize,
     seed: u64,
-    /// What becomes of the labels of documents that a teacher has judged.
-    rules: Option<LabelRules>,
     /// Labelled priors of the relations, where the loss needs them.
     priors: Option<Arc<Vec<f64>>>,
     warned: AtomicBool,
 }
 
 impl<'a> ExtractionSource<'a> {
-    /// A source for `extractor` over the labelled rows of a store, and those that a teacher has
-    /// judged if `rules` say what becomes of their labels; `budget` bounds the cost of a
-    /// micro-batch.
+    /// A source for `extractor` over the labelled documents of `sources`; `budget` bounds the cost
+    /// of a micro-batch.
     ///
     /// # Errors
-    /// A batch of no documents.
+    /// As [`TrainingDocuments::new`]; a loss that does not fit the labels.
     pub fn new(
         extractor: &dyn Extractor,
-        store: &'a DocumentStore,
+        sources: &[TrainingSource<'a>],
         batch: usize,
         budget: usize,
         seed: u64,
-        rules: Option<LabelRules>,
     ) -> Result<Self> {
-        let rules = rules.filter(|rules| rules.rule != LabelRule::AsIs);
-        let get = |row: usize| {
-            let document = store.get(row);
-            rules.iter().fold(document, |document, rules| rules.apply(document))
-        };
-        let learnt = |&row: &usize| {
-            let document = store.get(row);
-            !document.facts.is_empty() || rules.is_some() && document.taught.is_some()
-        };
-        let rows: Vec<usize> = (0..store.len()).filter(learnt).collect();
-        let order = BatchOrder::new(rows.len(), seed, batch)?;
+        let documents = TrainingDocuments::new(sources, seed, batch)?;
         let (layout, classes, loss) = (extractor.layout(), extractor.classes(), extractor.loss());
-        layout.observe(&mut rows.iter().map(|&row| get(row)));
+        layout.observe(&mut documents.labelled());
         let priors = match loss {
             RelationLoss::PositiveUnlabelled(rule) => {
-                let all = (0..store.len()).map(get);
                 let name = |relation: usize| {
-                    let known = store.relations().get(relation);
+                    let first = documents.sources().first();
+                    let known = first.and_then(|source| source.store.relations().get(relation));
                     known.map_or_else(|| relation.to_string(), |relation| relation.id.clone())
                 };
+                let all = documents.weighted();
                 Some(Arc::new(labelled_priors(&rule, all, classes.relations, name)?))
             }
             RelationLoss::Bce | RelationLoss::AdaptiveThreshold { .. } => None,
         };
         let warned = AtomicBool::new(false);
-        Ok(Self { store, rows, order, layout, classes, loss, budget, seed, rules, priors, warned })
-    }
-
-    /// A document with the facts that are trained on.
-    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
-        self.ruled(self.store.get(row))
-    }
-
-    fn ruled(&self, document: Arc<TokenizedDocument>) -> Arc<TokenizedDocument> {
-        self.rules.iter().fold(document, |document, rules| rules.apply(document))
+        Ok(Self { documents, layout, classes, loss, budget, seed, priors, warned })
     }
 
     /// What a teacher attends to in the pairs of examples; `None` where no tokens are stored. The
     /// attention of a pair that it did not store counts as one share that any student has.
     fn attention(&self, examples: &[Example]) -> Option<AttentionTargets> {
-        let taught = self.store.manifest().taught.as_ref()?;
-        (taught.tokens > 0).then(|| examples.iter().flat_map(stored_attention).collect())
+        let stores = self.documents.sources().iter().map(|source| source.store.manifest());
+        let stored =
+            stores.filter_map(|manifest| manifest.taught.as_ref()).any(|taught| taught.tokens > 0);
+        stored.then(|| examples.iter().flat_map(stored_attention).collect())
     }
 
-    /// A teacher's logits of the pairs of examples; `None` where they are not stored.
-    fn teacher_logits(&self, examples: &[Example]) -> Option<Vec<f32>> {
-        let taught = self.store.manifest().taught.as_ref()?;
-        taught.logits.then(|| examples.iter().flat_map(stored_logits).collect())
+    /// The document of an item, and the pairs that this visit trains on.
+    fn visited(&self, item: TrainingItem) -> Result<(Arc<TokenizedDocument>, Vec<Pair>)> {
+        let TrainingItem { row, pass, .. } = item;
+        let document = self.documents.get(row);
+        let pairs = self.layout.training_pairs(&document, self.seed, pass, row as u64);
+        let pairs = pairs.map_err(|error| error.in_file(self.documents.folder(row)))?;
+        Ok((document, pairs))
     }
 
-    /// What the loss needs of the global batch of these rows, if it needs anything.
-    fn totals(&self, rows: &[usize], epoch: u64) -> Result<Option<Arc<RiskTotals>>> {
+    /// What the loss needs of the global batch of these items, if it needs anything.
+    fn totals(&self, items: &[TrainingItem]) -> Result<Option<Arc<RiskTotals>>> {
         let Some(priors) = &self.priors else { return Ok(None) };
         let mut totals = RiskTotals::new(Arc::clone(priors));
-        for &row in rows {
-            let document = self.document(row);
-            let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
+        for &item in items {
+            let (document, pairs) = self.visited(item)?;
             totals.add(&document, &pairs);
         }
         Ok(Some(Arc::new(totals)))
@@ -137,6 +114,12 @@ impl<'a> ExtractionSource<'a> {
             ));
         }
     }
+}
+
+/// A teacher's logits of the pairs of examples; `None` where some have none.
+fn teacher_logits(examples: &[Example]) -> Option<Vec<f32>> {
+    let all = examples.iter().all(|example| example.document.teacher_logits.is_some());
+    all.then(|| examples.iter().flat_map(stored_logits).collect())
 }
 
 /// The stored attention of an example's pairs.
@@ -172,18 +155,11 @@ impl BatchSource for ExtractionSource<'_> {
     type Batch = RelationBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<RelationBatch>> {
-        let rows: Vec<usize> =
-            self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
-        let epoch = self.order.epoch(step);
-        let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index));
-        let visits = mine.map(|(index, &row)| {
-            let labelled = self.store.get(row);
-            // Decisions are on the labels as they were.
-            let rules = self.rules.as_ref().filter(|rules| rules.rule.is_soft());
-            let decisions =
-                rules.filter(|_| labelled.taught.is_some()).map(|rules| rules.decisions(&labelled));
-            let document = self.ruled(labelled);
-            let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
+        let items = self.documents.items(step);
+        let mine = items.iter().enumerate().filter(|(index, _)| share.holds(*index));
+        let visits = mine.map(|(index, &item)| {
+            let (document, pairs) = self.visited(item)?;
+            let decisions = self.documents.decisions(item.row);
             Ok((Example { document, pairs, visit: visit(step, index), train: true }, decisions))
         });
         let (examples, decisions): (Vec<Example>, Vec<Option<PairDecisions>>) =
@@ -192,7 +168,7 @@ impl BatchSource for ExtractionSource<'_> {
             .iter()
             .map(|example| self.layout.cost(&example.document, example.pairs.len()))
             .collect();
-        let (parts, totals) = (split_by_tokens(&costs, self.budget), self.totals(&rows, epoch)?);
+        let (parts, totals) = (split_by_tokens(&costs, self.budget), self.totals(&items)?);
         self.warn_of_parts(share, parts.len());
         let micro = parts
             .into_iter()
@@ -200,11 +176,11 @@ impl BatchSource for ExtractionSource<'_> {
                 let (examples, decisions) = (&examples[range.clone()], &decisions[range]);
                 let classes = self.classes;
                 let mut batch = RelationBatch::new(&*self.layout, examples, classes, self.loss)?;
-                if self.rules.as_ref().is_some_and(|rules| rules.rule.is_soft()) {
+                if decisions.iter().any(Option::is_some) {
                     batch = batch.with_soft_targets(decisions, examples, classes)?;
                 }
                 batch.attention = self.attention(examples);
-                if let Some(logits) = self.teacher_logits(examples) {
+                if let Some(logits) = teacher_logits(examples) {
                     batch.with_teacher_logits(logits)?;
                 }
                 Ok(match &totals {
@@ -213,11 +189,11 @@ impl BatchSource for ExtractionSource<'_> {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(StepBatches { micro, rows })
+        Ok(StepBatches { micro, rows: items.iter().map(|item| item.row).collect() })
     }
 
     fn title(&self, row: usize) -> String {
-        self.store.title(row).to_owned()
+        self.documents.title(row).to_owned()
     }
 }
 
@@ -226,9 +202,11 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     use super::*;
-    use crate::distant::{Calibration, DistantSettings, RuleThresholds};
+    use crate::distant::{Calibration, DistantSettings, LabelRule, RuleThresholds};
     use crate::shards::testing::{document, prepared_with};
-    use crate::shards::{StoreOptions, Taught, TaughtDocument, TaughtShards, WriteOptions};
+    use crate::shards::{
+        DocumentStore, StoreOptions, Taught, TaughtDocument, TaughtShards, WriteOptions,
+    };
     use crate::systems::atlop::{Atlop, AtlopSettings};
     use crate::systems::reading::testing::{EVALUATION, foundation};
     use crate::systems::{Foundation, Profile, RiskKind, RiskRule};
@@ -267,8 +245,9 @@ mod tests {
             panic!("{:?}", system.loss())
         };
         assert_eq!(rule.kind, RiskKind::SPu);
+        let own = TrainingSource::alone(&store);
         // Nothing is decided with complete labels, however the batch is divided.
-        let source = ExtractionSource::new(&system, &store, 4, 1, 5, None).unwrap();
+        let source = ExtractionSource::new(&system, &own, 4, 1, 5).unwrap();
         let (alone, two) = (Share { rank: 0, world: 1 }, Share { rank: 0, world: 2 });
         assert!(!source.decides_in_parts(two, 3));
         let flips = RelationLoss::PositiveUnlabelled(RiskRule { prior_factor: 3.0, ..rule });
@@ -276,7 +255,7 @@ mod tests {
         assert!(source.decides_in_parts(two, 1) && source.decides_in_parts(alone, 2));
         assert!(!source.decides_in_parts(alone, 1));
         let loss = |budget: usize, world: usize| {
-            let source = ExtractionSource::new(&system, &store, 4, budget, 5, None).unwrap();
+            let source = ExtractionSource::new(&system, &own, 4, budget, 5).unwrap();
             let (mut sum, mut count, mut parts) = (0.0, 0.0, 0);
             for rank in 0..world {
                 for batch in source.prepare(0, Share { rank, world }).unwrap().micro {
@@ -351,8 +330,8 @@ mod tests {
         let batch = |rule| {
             let settings = DistantSettings { rule, soft_weight: 0.5, ..DistantSettings::default() };
             let rules = settings.rules(&thresholds, None).unwrap();
-            let source =
-                ExtractionSource::new(&system, &store, 2, 100_000, 5, Some(rules)).unwrap();
+            let taught = TrainingSource { rules: Some(&rules), ..TrainingSource::alone(&store)[0] };
+            let source = ExtractionSource::new(&system, &[taught], 2, 100_000, 5).unwrap();
             let share = Share { rank: 0, world: 1 };
             let StepBatches { mut micro, rows } = source.prepare(0, share).unwrap();
             // Rows of logits by document, then by pair: those with a fact come first.

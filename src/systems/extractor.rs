@@ -508,6 +508,12 @@ pub trait Extractor {
         None
     }
 
+    /// The classifier's weight [C, w], if its rows of relations start from the encoded names of the
+    /// relations.
+    fn rows_from_names(&self) -> Option<&Tensor> {
+        None
+    }
+
     /// Called before a series of predictions with one set of weights.
     ///
     /// # Errors

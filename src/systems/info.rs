@@ -36,17 +36,21 @@ pub enum Variant {
     Student,
     /// As the student, with the unranked pre-trained encoder for teacher and student.
     PretrainedStudent,
+    /// The baseline teaches the distant documents; pre-training on what the rules leave of their
+    /// labels, and fine-tuning.
+    TaughtPretrained,
 }
 
 impl Variant {
     /// All variants, in the order of the paper's table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Baseline,
         Self::UnrankedPretrained,
         Self::Denoised,
         Self::Pretrained,
         Self::Student,
         Self::PretrainedStudent,
+        Self::TaughtPretrained,
     ];
 
     /// The name used in folders and tables.
@@ -58,6 +62,7 @@ impl Variant {
             Self::Pretrained => "pretrained",
             Self::Student => "student",
             Self::PretrainedStudent => "pretrained-student",
+            Self::TaughtPretrained => "taught-pretrained",
         }
     }
 
@@ -70,6 +75,7 @@ impl Variant {
             Self::Pretrained => "+D+P",
             Self::Student => "+T",
             Self::PretrainedStudent => "+P+T",
+            Self::TaughtPretrained => "+T+P",
         }
     }
 
@@ -88,10 +94,15 @@ impl Variant {
         self.is_pretrained() && !self.is_ranked()
     }
 
+    /// Whether a student learns from taught documents.
+    pub fn is_student(self) -> bool {
+        matches!(self, Self::Student | Self::PretrainedStudent)
+    }
+
     /// The row whose model teaches the distant documents, for one that learns from them.
     pub fn teacher(self) -> Option<Self> {
         match self {
-            Self::Student => Some(Self::Baseline),
+            Self::Student | Self::TaughtPretrained => Some(Self::Baseline),
             Self::PretrainedStudent => Some(Self::UnrankedPretrained),
             Self::Baseline | Self::UnrankedPretrained | Self::Denoised | Self::Pretrained => None,
         }

@@ -26,11 +26,13 @@ pub mod kd_docre;
 mod positive_unlabelled;
 pub mod reading;
 mod registry;
+mod relation_start;
 mod schedules;
 mod scored;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+mod training_documents;
 pub mod ttm_re;
 mod windows;
 pub mod words;
@@ -47,7 +49,9 @@ pub use extractor::{
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use positive_unlabelled::{NegativeRisk, RiskKind, RiskRule};
 pub use registry::{default_system, find, parity_cases, register, systems};
+pub use relation_start::{RelationStart, start_from_names};
 pub(crate) use schedules::adam_schedule;
 pub use scored::{EvidenceRule, EvidenceWeights, ScoredBatch};
 pub use system::{Settings, System, SystemSettings, TeacherColumn, Values, WeightPart};
+pub use training_documents::{TrainingDocuments, TrainingItem, TrainingSource, check_weight};
 pub use windows::{BatchWindows, LongDocuments, windows_of};

@@ -117,21 +117,22 @@ impl RiskRule {
     }
 }
 
-/// Labelled priors of the relations: facts of a relation over the pairs that are asked about.
+/// Labelled priors of the relations: facts of a relation over the pairs that are asked about, as a
+/// batch has them on average. Each document counts with its weight.
 ///
 /// # Errors
 /// [`Error::Recipe`] where `prior_factor` makes a prior 1 or more; `name` names a relation.
 pub fn labelled_priors(
     rule: &RiskRule,
-    documents: impl Iterator<Item = Arc<TokenizedDocument>>,
+    documents: impl Iterator<Item = (f64, Arc<TokenizedDocument>)>,
     relations: usize,
     name: impl Fn(usize) -> String,
 ) -> Result<Vec<f64>> {
     let (mut pairs, mut facts) = (0.0, vec![0.0; relations]);
-    for document in documents {
+    for (weight, document) in documents {
         let asked = asked_pairs(&document);
-        pairs += asked.len() as f64;
-        add_positives(&document, &asked, &mut facts);
+        pairs += weight * asked.len() as f64;
+        add_positives(&document, &asked, weight, &mut facts);
     }
     let priors: Vec<f64> =
         facts.iter().map(|facts| (facts / f64::max(pairs, 1.0)).max(SMALLEST_PRIOR)).collect();
@@ -147,14 +148,14 @@ pub fn labelled_priors(
     }
 }
 
-/// Adds the numbers of pairs that have each relation.
-fn add_positives(document: &TokenizedDocument, pairs: &[Pair], positives: &mut [f64]) {
+/// Adds the numbers of pairs that have each relation, times a weight.
+fn add_positives(document: &TokenizedDocument, pairs: &[Pair], weight: f64, positives: &mut [f64]) {
     let pairs: ahash::AHashSet<Pair> = pairs.iter().copied().collect();
     let mut seen = ahash::AHashSet::new();
     for fact in &document.facts {
         let key = (fact.head, fact.tail, fact.relation);
         if pairs.contains(&(fact.head, fact.tail)) && seen.insert(key) {
-            positives[fact.relation as usize] += 1.0;
+            positives[fact.relation as usize] += weight;
         }
     }
 }
@@ -179,7 +180,7 @@ impl RiskTotals {
     /// Adds a document with the pairs that are classified.
     pub fn add(&mut self, document: &TokenizedDocument, pairs: &[Pair]) {
         self.pairs += pairs.len() as f64;
-        add_positives(document, pairs, &mut self.positives);
+        add_positives(document, pairs, 1.0, &mut self.positives);
     }
 
     /// Adds rows of targets [P × C], class 0 the threshold.

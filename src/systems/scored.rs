@@ -45,6 +45,13 @@ impl EvidenceWeights {
         Self { weights, rows: firsts.iter().zip(lengths).map(row).collect() }
     }
 
+    /// The rows of these pairs alone, in this order.
+    #[must_use]
+    pub fn of(self, pairs: impl IntoIterator<Item = usize>) -> Self {
+        let rows = pairs.into_iter().map(|pair| self.rows[pair]).collect();
+        Self { rows, ..self }
+    }
+
     /// The row of each pair, on the host.
     ///
     /// # Errors
@@ -81,8 +88,12 @@ mod tests {
 
     #[test]
     fn pairs_can_share_a_row() {
-        let weights = Tensor::from_slice(&[0.1f32, 0.2, 0.3]);
-        let rows = EvidenceWeights::new(weights, &[1, 0, 1], &[2, 1, 2]).to_rows().unwrap();
+        let weights = || {
+            let all = Tensor::from_slice(&[0.1f32, 0.2, 0.3]);
+            EvidenceWeights::new(all, &[1, 0, 1], &[2, 1, 2])
+        };
+        let rows = weights().to_rows().unwrap();
         assert_eq!(rows, [vec![0.2, 0.3], vec![0.1], vec![0.2, 0.3]]);
+        assert_eq!(weights().of([1, 0]).to_rows().unwrap(), [vec![0.1], vec![0.2, 0.3]]);
     }
 }

@@ -14,6 +14,7 @@ pub fn named_files(recipe: &Recipe) -> Vec<PathBuf> {
     let data = &recipe.data;
     let mut files = [&data.distant, &data.human, &data.dev, &data.test].map(Vec::clone).concat();
     files.extend(data.split.iter().flat_map(|split| split.files.clone()));
+    files.extend(data.source.iter().flat_map(|source| source.files.clone()));
     if let Some(label) = &data.label {
         files.push(label.facts.clone());
         files.extend(label.documents.clone());

@@ -113,10 +113,15 @@ fn real_data(recipe: &Recipe, folder: &Path, cuts: &mut Vec<CutFile>) -> Option<
         return None;
     }
     let tokenizer = tokenizer_there(recipe, folder, cuts)?;
-    let mut cut_to = |count, files: &[PathBuf]| -> Option<Vec<PathBuf>> {
-        let kind = Contents::Documents(data.format, count);
+    let mut cut_as = |format, count, files: &[PathBuf]| -> Option<Vec<PathBuf>> {
+        let kind = Contents::Documents(format, count);
         files.iter().map(|from| cut_of(from, kind, folder, cuts)).collect()
     };
+    let mut source = data.source.clone();
+    for each in &mut source {
+        each.files = cut_as(each.format.take().unwrap_or(data.format), DOCUMENTS, &each.files)?;
+    }
+    let mut cut_to = |count, files: &[PathBuf]| cut_as(data.format, count, files);
     let there = |file: &Option<PathBuf>| match file {
         Some(file) => file.exists().then(|| Some(file.clone())),
         None => Some(None),
@@ -141,8 +146,11 @@ fn real_data(recipe: &Recipe, folder: &Path, cuts: &mut Vec<CutFile>) -> Option<
         train_facts: there(&data.train_facts)?,
         tokenizer: Some(tokenizer),
         mesh_tree: None,
+        // The cut files may hold fewer.
+        human_documents: 0,
         label,
         split,
+        source,
         ..data.clone()
     })
 }

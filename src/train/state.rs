@@ -44,4 +44,7 @@ pub struct OrderKey {
     pub seed: u64,
     /// Documents (or pairs of documents) a step.
     pub batch: usize,
+    /// What tells the sources and their weights from others; 0: one source without a weight.
+    #[serde(default)]
+    pub mixture: u64,
 }

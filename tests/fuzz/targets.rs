@@ -173,6 +173,7 @@ fn shards(folder: &Path) {
             lowercase: None,
             relations: &load_relations(&relations).unwrap(),
             exclude: None,
+            elsewhere: None,
             only: None,
             shard_rows: None,
         };

@@ -18,11 +18,11 @@ const GENERATED: (f64, f64) = (230.0, 11.7);
 /// Word pieces a word of English news and encyclopedia text (BERT's vocabulary on DocRED: 1.26).
 const PIECES_PER_WORD: f64 = 1.26;
 
-/// The documents of a role.
+/// The documents of a role or source.
 #[derive(Clone, Debug, Serialize)]
 pub struct CorpusSize {
-    /// The role.
-    pub role: &'static str,
+    /// The role, or the name of the source.
+    pub role: String,
     /// Documents.
     pub documents: usize,
     /// Those with facts.
@@ -47,13 +47,13 @@ pub(super) fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>>
     for role in Role::ALL {
         let shards = folder.join(run_files::SHARDS).join(role.name());
         if shards.join("manifest.json").exists() {
-            found.push(Count::of_shards(&shards)?.finish(role, "shards"));
+            found.push(Count::of_shards(&shards)?.finish(role.name(), "shards"));
         } else if let Some(synth) = &data.synth {
             let joined = if joined_by_dev(role) { synth.dev } else { 0 };
             let documents = [synth.distant, synth.human, synth.dev, synth.test][role as usize];
             let documents = documents + joined;
             let (tokens, entities) = GENERATED;
-            let (role, source) = (role.name(), "generated world");
+            let (role, source) = (role.name().to_owned(), "generated world");
             let labelled = documents;
             found.push(CorpusSize { role, documents, labelled, tokens, entities, source });
         } else {
@@ -79,10 +79,34 @@ pub(super) fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>>
                     count.add_files(&split.files, data.format, share)?;
                 }
             }
-            found.push(count.finish(role, "files"));
+            found.push(count.finish(role.name(), "files"));
+        }
+    }
+    for size in found.iter_mut().filter(|size| size.role == Role::Human.name()) {
+        size.cut(data.human_documents);
+    }
+    for source in &data.source {
+        let shards = folder.join(run_files::SHARDS).join(&source.name);
+        if shards.join("manifest.json").exists() {
+            found.push(Count::of_shards(&shards)?.finish(&source.name, "shards"));
+        } else {
+            let mut count = Count::default();
+            count.add_files(&source.files, source.format.unwrap_or(data.format), 1.0)?;
+            found.push(count.finish(&source.name, "files"));
         }
     }
     Ok(found.into_iter().filter(|size| size.documents > 0).collect())
+}
+
+impl CorpusSize {
+    /// Leaves `most` documents; 0: all.
+    fn cut(&mut self, most: usize) {
+        if most > 0 && self.documents > most {
+            let share = most as f64 / self.documents as f64;
+            self.labelled = (self.labelled as f64 * share).round() as usize;
+            self.documents = most;
+        }
+    }
 }
 
 /// Documents counted in shards or files, each with a weight.
@@ -129,10 +153,10 @@ impl Count {
         self.entities += weight * entities as f64;
     }
 
-    fn finish(self, role: Role, source: &'static str) -> CorpusSize {
+    fn finish(self, role: &str, source: &'static str) -> CorpusSize {
         let documents = self.documents.max(f64::MIN_POSITIVE);
         CorpusSize {
-            role: role.name(),
+            role: role.to_owned(),
             documents: self.documents.round() as usize,
             labelled: self.labelled.round() as usize,
             // Two markers a mention, and the pieces at both ends.

@@ -62,8 +62,48 @@ fn steps_documents_and_shares_of_ranks_follow_the_recipe() {
 fn documents_of_dev_that_are_trained_on_are_counted() {
     let recipe = Recipe::parse(RECIPE, "test", &["data.train_on_dev=true".into()]).unwrap();
     let sizes = corpora(&recipe, Path::new("/nowhere")).unwrap();
-    let documents: Vec<_> = sizes.iter().map(|size| (size.role, size.documents)).collect();
+    let documents: Vec<_> = sizes.iter().map(|size| (size.role.as_str(), size.documents)).collect();
     assert_eq!(documents, [("distant", 1000), ("human", 110), ("dev", 10), ("test", 10)]);
+}
+
+#[test]
+fn an_epoch_of_fine_tuning_has_the_visits_of_all_sources() {
+    let temp = tempfile::tempdir().unwrap();
+    let document = |title: usize| {
+        serde_json::json!({
+            "title": title.to_string(),
+            "sents": [["Ada", "ran", "Unit"]],
+            "vertexSet": [
+                [{"name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER"}],
+                [{"name": "Unit", "sent_id": 0, "pos": [2, 3], "type": "ORG"}],
+            ],
+            "labels": [{"h": 0, "t": 1, "r": "runs", "evidence": []}],
+        })
+    };
+    let documents: Vec<_> = (0..30).map(document).collect();
+    let file = temp.path().join("llm.json");
+    fs_err::write(&file, serde_json::to_string(&documents).unwrap()).unwrap();
+    let source = format!(
+        "data.source=[{{name=\"llm\", kind=\"llm\", weight=0.5, files=[\"{}\"]}}]",
+        file.display()
+    );
+    let steps = |settings: &[String]| {
+        let recipe = Recipe::parse(RECIPE, "test", settings).unwrap();
+        let options = PlanOptions { nodes: 1, ranks_per_node: 1, tflops: Some(1.0), share: 0.5 };
+        let plan = plan(&recipe, Path::new("/nowhere"), options).unwrap();
+        let finetune = plan.stages.iter().find(|stage| stage.stage.starts_with("finetune"));
+        finetune.unwrap().steps as f64
+    };
+    let schedule = ["finetune.epochs=10".to_owned(), "finetune.batch=5".to_owned()];
+    let few = "data.human_documents=40".to_owned();
+    let settings = |more: &[&String]| {
+        [&schedule[..], &more.iter().map(|&text| text.clone()).collect::<Vec<_>>()].concat()
+    };
+    // 100 annotated documents; 40 of them; 15 visits of the source.
+    assert_eq!(steps(&settings(&[])), 200.0);
+    assert_eq!(steps(&settings(&[&few])), 80.0);
+    assert_eq!(steps(&settings(&[&source])), 230.0);
+    assert_eq!(steps(&settings(&[&source, &few])), 110.0);
 }
 
 #[test]

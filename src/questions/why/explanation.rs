@@ -19,8 +19,8 @@ pub struct Explanation {
 /// A document in one role.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedDocument {
-    /// `distant`, `human`, `dev` or `test`.
-    pub role: &'static str,
+    /// `distant`, `human`, `dev` or `test`, or the name of a source.
+    pub role: String,
     /// Row in its shards.
     pub row: usize,
     /// Number of words.

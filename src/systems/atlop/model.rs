@@ -11,7 +11,8 @@ use crate::systems::reading::{
 };
 use crate::systems::{
     Classes, DecisionRule, EvidenceWeights, Extractor, Foundation, Layout, LongDocuments, NaClass,
-    RelationBatch, RelationLoss, ScoredBatch, SystemSettings, on, tables, windows_of,
+    RelationBatch, RelationLoss, RelationStart, ScoredBatch, SystemSettings, on, tables,
+    windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::kernels::activations::Activation;
@@ -242,6 +243,10 @@ impl Extractor for Atlop {
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         let pairs = self.pairs(tables(&batch.tables)?, forward)?;
         self.compared(self.classify(&pairs, forward)?)
+    }
+
+    fn rows_from_names(&self) -> Option<&Tensor> {
+        (self.settings.relation_start == RelationStart::Names).then_some(&self.bilinear.weight)
     }
 
     fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {

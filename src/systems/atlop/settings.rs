@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::reading::{MarkerScheme, Pooling};
-use crate::systems::{LongDocuments, NegativeRisk, Profile, RelationLoss, RiskKind, RiskRule};
+use crate::systems::{
+    LongDocuments, NegativeRisk, Profile, RelationLoss, RelationStart, RiskKind, RiskRule,
+};
 use crate::{Error, Result};
 
 /// How two pair vectors become logits.
@@ -66,6 +68,8 @@ pub struct AtlopSettings {
     pub emb_size: i64,
     /// Width of a block of the grouped bilinear form. Release: 64.
     pub block_size: i64,
+    /// How the classifier's vector of each relation starts (ours; papers: at random).
+    pub relation_start: RelationStart,
     /// The loss; `bce` is an ablation, `pn`, `pu` and `s-pu` are those of SSR-PU.
     pub loss: LossKind,
     /// Under `pn`, `pu` and `s-pu`: whether a relation is scored against the threshold class, or
@@ -123,6 +127,7 @@ impl AtlopSettings {
             classifier: Classifier::Grouped,
             emb_size: 768,
             block_size: 64,
+            relation_start: RelationStart::Random,
             loss: LossKind::AdaptiveThreshold,
             ranking: true,
             prior_factor: 3.0,

@@ -12,7 +12,7 @@ use super::settings::{DsdocreSettings, MarkerNumbering, ModelKind};
 use crate::sampling::{Purpose, UnlabelledPairs, asked_pairs, kept_pairs, rng, take};
 use crate::systems::{
     Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass,
-    PackedDocuments, Pair, RelationBatch, SystemSettings, Tables, tables,
+    PackedDocuments, Pair, RelationBatch, RelationStart, SystemSettings, Tables, tables,
 };
 use crate::text::{Markers, TokenizedDocument, View, ViewChoices};
 use crate::torch::kernels::pairs::relation_vectors;
@@ -194,6 +194,11 @@ impl Extractor for Dsdocre {
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         Ok(self.vectors_and_logits(batch, forward)?.1)
+    }
+
+    fn rows_from_names(&self) -> Option<&Tensor> {
+        let asked = self.layout.settings.relation_start == RelationStart::Names;
+        self.model.heads.classify.as_ref().filter(|_| asked).map(|layer| &layer.weight)
     }
 
     fn begin_prediction(&self) -> Result<()> {

@@ -24,7 +24,7 @@ pub use model::DsdocreModel;
 pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
-pub use sampler::PretrainSampler;
+pub use sampler::{Documents, PretrainSampler};
 pub use settings::{
     AlignmentDistance, DsdocreSettings, KEYS_OF_FINETUNING, KEYS_OF_PRETRAINING, MarkerNumbering,
     MentionVectors, ModelKind,

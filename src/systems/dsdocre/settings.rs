@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::KeptPairs;
-use crate::systems::{DecisionRule, Profile};
+use crate::systems::{DecisionRule, Profile, RelationStart};
 use crate::text::{Markers, ViewOptions};
 
 /// Which of the three models, and so which heads it carries.
@@ -114,12 +114,13 @@ pub const KEYS_OF_PRETRAINING: [&str; 17] = [
 ];
 
 /// Keys of DSDocRE's table that only fine-tuning reads.
-pub const KEYS_OF_FINETUNING: [&str; 7] = [
+pub const KEYS_OF_FINETUNING: [&str; 8] = [
     "markers",
     "k_finetune_per_entity",
     "k_finetune_cap",
     "transfer_bilinear",
     "decision",
+    "relation_start",
     "baseline_negatives",
     "baseline_max_pairs",
 ];
@@ -197,6 +198,9 @@ pub struct DsdocreSettings {
     pub transfer_bilinear: bool,
     /// Decision rule.
     pub decision: DecisionRule,
+    /// How the classifier's vector of each relation starts in fine-tuning (ours; papers: at
+    /// random).
+    pub relation_start: RelationStart,
     /// Baseline without ranker: unlabelled training pairs for each labelled one.
     pub baseline_negatives: usize,
     /// Baseline without ranker: largest number of training pairs a document.
@@ -267,6 +271,7 @@ impl DsdocreSettings {
             pretrain_on_human: false,
             transfer_bilinear: false,
             decision: DecisionRule::ArgMax,
+            relation_start: RelationStart::Random,
             baseline_negatives: 3,
             baseline_max_pairs: 90,
         }

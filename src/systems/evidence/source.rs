@@ -3,41 +3,33 @@
 
 use super::{EvidenceBatch, EvidenceItem, EvidenceLayout};
 use crate::Result;
-use crate::sampling::BatchOrder;
-use crate::shards::DocumentStore;
-use crate::systems::visit;
+use crate::systems::{TrainingDocuments, TrainingSource, visit};
 use crate::text::split_by_tokens;
 use crate::train::{BatchSource, Share, StepBatches};
 
 /// Prepares batches of all facts of `batch` documents (the release: 40).
 pub struct EvidenceSource<'a> {
-    /// Human-annotated documents.
-    pub store: &'a DocumentStore,
-    /// Rows of the store with at least one fact.
-    pub rows: Vec<usize>,
-    /// Order of the rows.
-    pub order: BatchOrder,
+    /// The documents that are trained on.
+    pub documents: TrainingDocuments<'a>,
     layout: EvidenceLayout,
     budget: usize,
 }
 
 impl<'a> EvidenceSource<'a> {
-    /// A source over the labelled documents of a store; `budget` bounds the words of a micro-batch,
-    /// counted once a fact.
+    /// A source over the labelled documents of `sources`; `budget` bounds the words of a
+    /// micro-batch, counted once a fact.
     ///
     /// # Errors
-    /// A batch of no documents.
+    /// As [`TrainingDocuments::new`].
     pub fn new(
         layout: &EvidenceLayout,
-        store: &'a DocumentStore,
+        sources: &[TrainingSource<'a>],
         batch: usize,
         budget: usize,
         seed: u64,
     ) -> Result<Self> {
-        let rows: Vec<usize> =
-            (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-        let order = BatchOrder::new(rows.len(), seed, batch)?;
-        Ok(Self { store, rows, order, layout: layout.clone(), budget })
+        let documents = TrainingDocuments::new(sources, seed, batch)?;
+        Ok(Self { documents, layout: layout.clone(), budget })
     }
 }
 
@@ -46,10 +38,10 @@ impl BatchSource for EvidenceSource<'_> {
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<EvidenceBatch>> {
         let rows: Vec<usize> =
-            self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
+            self.documents.items(step).into_iter().map(|item| item.row).collect();
         let mut items = Vec::new();
         for (index, &row) in rows.iter().enumerate().filter(|(index, _)| share.holds(*index)) {
-            let document = self.store.get(row);
+            let document = self.documents.get(row);
             for (number, fact) in document.facts.iter().enumerate() {
                 // A document holds far fewer than 2¹⁶ facts, a batch far fewer than 2¹⁶ documents.
                 items.push(EvidenceItem {
@@ -66,6 +58,6 @@ impl BatchSource for EvidenceSource<'_> {
     }
 
     fn title(&self, row: usize) -> String {
-        self.store.title(row).to_owned()
+        self.documents.title(row).to_owned()
     }
 }

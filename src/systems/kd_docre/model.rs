@@ -11,7 +11,7 @@ use crate::systems::atlop::reading_options;
 use crate::systems::reading::{Pooling, ReadStates, Reader, ReadingLayout};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, NaClass, RelationBatch, RelationLoss,
-    SystemSettings, on, tables,
+    ScoredBatch, SystemSettings, on, tables,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::kernels::activations::Activation;
@@ -208,6 +208,18 @@ impl KdDocre {
         self.classifier.forward(&asked)
     }
 
+    /// Logits of the pairs that are asked about; [P, C].
+    fn logits_of(
+        &self,
+        laid: &KdDocreTables,
+        pairs: &KdDocrePairs,
+        forward: Forward,
+    ) -> Result<Tensor> {
+        let cells = self.cells(laid, &pairs.projected, forward)?;
+        let features = self.axial(laid, &cells, forward)?.f_add(&cells)?;
+        self.classify(laid, &features)
+    }
+
     /// The focal loss of logits [P, C], a sum over pairs.
     pub(super) fn focal_sum(
         &self,
@@ -265,9 +277,17 @@ impl Extractor for KdDocre {
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         let laid: &KdDocreTables = tables(&batch.tables)?;
-        let cells = self.cells(laid, &self.pairs(laid, forward)?.projected, forward)?;
-        let features = self.axial(laid, &cells, forward)?.f_add(&cells)?;
-        self.classify(laid, &features)
+        self.logits_of(laid, &self.pairs(laid, forward)?, forward)
+    }
+
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
+        let laid: &KdDocreTables = tables(&batch.tables)?;
+        let pairs = self.pairs(laid, forward)?;
+        let evidence = self.reader.evidence(&self.foundation, &pairs.read, &laid.reading)?;
+        // The rows are those of contexts, which both directions of a pair share.
+        let asked = laid.asked.iter().map(|&pair| laid.contexts[pair as usize] as usize);
+        let logits = self.logits_of(laid, &pairs, forward)?;
+        Ok(ScoredBatch { logits, evidence: Some(evidence.of(asked)) })
     }
 
     fn slots(&self) -> &[&'static str] {

@@ -76,6 +76,42 @@ fn documents_without_pairs_are_no_trouble() {
     assert_eq!(system.logits(&batch(&system, &[], false), EVALUATION).unwrap().size(), [0, 6]);
 }
 
+#[test]
+fn evidence_adds_up_to_the_attention_on_the_sentences_and_has_no_direction() {
+    for settings in [small(), released()] {
+        let (system, mut documents) = (system(settings), documents());
+        documents[0].sentence_starts = vec![0, 5, 8, 13];
+        let batch = batch(&system, &documents, false);
+        let scored = system.scored(&batch, EVALUATION).unwrap();
+        assert_eq!(scored.logits, system.logits(&batch, EVALUATION).unwrap());
+        let rows = scored.evidence.unwrap().to_rows().unwrap();
+        assert_eq!(rows.len(), batch.pairs);
+        // The last document is read in windows.
+        let whole = documents.len() - 1;
+        let mut start = 0;
+        for (number, document) in documents.iter().enumerate() {
+            let pairs = system.layout().evaluation_pairs(document).unwrap();
+            let own = &rows[start..start + pairs.len()];
+            for row in own {
+                let (sum, most) =
+                    (row.iter().sum::<f32>(), if number < whole { 0.999 } else { 1.001 });
+                assert!(sum > 0.1 && sum < most, "[CLS] and [SEP] hold the rest: {row:?}");
+            }
+            let of = |head, tail| {
+                let place = pairs.iter().position(|&pair| pair == (head, tail)).unwrap();
+                &own[place]
+            };
+            for &(head, tail) in &pairs {
+                assert_eq!(of(head, tail), of(tail, head));
+                assert_eq!(of(head, tail).len() + 1, document.sentence_starts.len());
+            }
+            start += pairs.len();
+        }
+        // A pair of other entities attends elsewhere.
+        assert_ne!(rows[0], rows[1]);
+    }
+}
+
 /// The axial layers of one document written with one loop for each cell.
 #[test]
 fn a_pair_attends_to_its_row_and_its_column() {

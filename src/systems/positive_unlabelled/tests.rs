@@ -167,11 +167,15 @@ fn priors_are_facts_over_pairs_and_refuse_an_impossible_factor() {
             document(5, &[&[(0, 1)], &[(3, 4)]], &[]),
         ]
         .into_iter()
-        .map(Arc::new)
+        .map(|document| (1.0, Arc::new(document)))
     };
     let name = |relation: usize| format!("R{relation}");
     let priors = labelled_priors(&rule(RiskKind::SPu), documents(), 3, name).unwrap();
     assert_eq!(priors, [0.125, 0.25, SMALLEST_PRIOR]);
+    // In a batch, the second document stands for four.
+    let weighted = documents().zip([1.0, 4.0]).map(|((_, document), weight)| (weight, document));
+    let priors = labelled_priors(&rule(RiskKind::SPu), weighted, 3, name).unwrap();
+    assert_eq!(priors[1], 2.0 / 14.0);
     let much = RiskRule { prior_factor: 4.0, ..rule(RiskKind::SPu) };
     let error = labelled_priors(&much, documents(), 3, name).unwrap_err();
     let told = error.to_string();

@@ -1,0 +1,223 @@
+//! The shards that fine-tuning trains on: one folder, or several with a weight each.
+//!
+//! Not for: the order of their documents (`sampling`), or how files become shards (`data`).
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::document_of;
+use super::rules::rules_of;
+use crate::distant::{DistantSettings, LabelRules};
+use crate::eval::{FactSet, distinct_names};
+use crate::recipe::SourceKind;
+use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::{TrainingSource, check_weight};
+use crate::{Error, Result};
+
+/// A folder of shards that is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingShards {
+    /// What it is called in messages.
+    pub name: String,
+    /// The folder.
+    pub folder: PathBuf,
+    /// Where the labels come from, if that was said.
+    pub kind: Option<SourceKind>,
+    /// How often an epoch visits each document, on average.
+    pub weight: f64,
+}
+
+impl TrainingShards {
+    /// One folder, each document once an epoch.
+    pub fn alone(folder: impl Into<PathBuf>) -> Self {
+        Self { name: "human".into(), folder: folder.into(), kind: None, weight: 1.0 }
+    }
+
+    /// Names folders of a command line by what tells them apart.
+    pub fn named_apart(mut shards: Vec<Self>) -> Vec<Self> {
+        let folders: Vec<&Path> = shards.iter().map(|each| each.folder.as_path()).collect();
+        let names = distinct_names(&folders);
+        shards.iter_mut().zip(names).for_each(|(each, name)| each.name = name);
+        shards
+    }
+
+    /// Name and kind, where the name does not say the kind.
+    pub fn label(&self) -> String {
+        match self.kind {
+            Some(kind) if kind.name() != self.name => format!("{} ({})", self.name, kind.name()),
+            _ => self.name.clone(),
+        }
+    }
+}
+
+/// `DIR`, or `DIR=WEIGHT`; a folder whose name has a `=` is taken as it is.
+impl FromStr for TrainingShards {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let whole = Path::new(text).exists();
+        let Some((folder, weight)) = text.rsplit_once('=').filter(|_| !whole) else {
+            return Ok(Self::alone(text));
+        };
+        let weight = weight.parse().map_err(|_| {
+            Error::recipe(format!("`{text}`: the weight `{weight}` is no number"))
+                .with_hint("DIR, or DIR=WEIGHT with a number over 0")
+        })?;
+        check_weight(&format!("`{text}`: the weight"), weight)?;
+        Ok(Self { weight, ..Self::alone(folder) })
+    }
+}
+
+/// Shards that are open, in the order of their sources.
+pub struct OpenShards {
+    stores: Vec<DocumentStore>,
+    labels: Vec<String>,
+    weights: Vec<f64>,
+    /// What becomes of the labels of each.
+    rules: Vec<Option<LabelRules>>,
+}
+
+impl OpenShards {
+    /// Opens all folders.
+    ///
+    /// # Errors
+    /// No folder; as [`DocumentStore::open`]; folders whose relations or tokenizers differ.
+    pub fn open(shards: &[TrainingShards]) -> Result<Self> {
+        let open =
+            |each: &TrainingShards| DocumentStore::open(&each.folder, StoreOptions::default());
+        let stores = shards.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let Some((first, others)) = stores.split_first() else {
+            return Err(Error::recipe("no documents to train on are named")
+                .with_hint("name them with --train (data.human or data.source in a recipe)"));
+        };
+        if !others.is_empty() {
+            let tokenizer = first.tokenizer()?;
+            for other in others {
+                same_relations(first, other)?;
+                other.manifest().check_tokenizer(other.folder(), &tokenizer)?;
+            }
+        }
+        let labels = shards.iter().map(TrainingShards::label).collect();
+        let weights = shards.iter().map(|each| each.weight).collect();
+        let rules = vec![None; stores.len()];
+        Ok(Self { stores, labels, weights, rules })
+    }
+
+    /// The same, with labels as the rules of a recipe have them where a teacher has judged them.
+    ///
+    /// # Errors
+    /// A rule that needs what a teacher did not store.
+    pub fn with_rules(self, settings: &DistantSettings) -> Result<Self> {
+        let rules = self.stores.iter().map(|store| rules_of(store, settings));
+        Ok(Self { rules: rules.collect::<Result<_>>()?, ..self })
+    }
+
+    /// The stores; at least one.
+    pub fn stores(&self) -> &[DocumentStore] {
+        &self.stores
+    }
+
+    /// The first store, whose relations and tokenizer are those of all.
+    pub fn first(&self) -> &DocumentStore {
+        &self.stores[0]
+    }
+
+    /// What is trained on.
+    pub fn sources(&self) -> Vec<TrainingSource<'_>> {
+        let source = |at: usize| TrainingSource {
+            name: &self.labels[at],
+            store: &self.stores[at],
+            weight: self.weights[at],
+            rules: self.rules[at].as_ref(),
+        };
+        (0..self.stores.len()).map(source).collect()
+    }
+
+    /// What errors name as the place of a document.
+    pub fn place(&self) -> PathBuf {
+        let folders: Vec<String> =
+            self.stores.iter().map(|store| store.folder().display().to_string()).collect();
+        folders.join(" or ").into()
+    }
+
+    /// The facts that Ign F1 ignores: those of the file that a recipe names, or else those of all
+    /// documents that are trained on.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn known_facts(&self, named: Option<&Path>) -> Result<FactSet> {
+        let all = || {
+            let documents = self
+                .stores
+                .iter()
+                .flat_map(|store| (0..store.len()).map(move |row| document_of(store, row)));
+            Ok(FactSet::from_documents(documents))
+        };
+        named.map_or_else(all, FactSet::load)
+    }
+
+    /// What to know of scores on dev if documents of dev are trained on too; `None` if none is.
+    pub fn trained_on_dev(&self, dev: &DocumentStore) -> Option<String> {
+        let trained =
+            |title: &str| self.stores.iter().any(|store| store.find_title(title).is_some());
+        let shared = (0..dev.len()).filter(|&row| trained(dev.title(row))).count();
+        (shared > 0).then(|| {
+            format!(
+                "{shared} of the {} documents of dev are trained on too: scores on dev do not \
+                 measure the model, and the epoch is chosen by documents that it has learnt",
+                dev.len()
+            )
+        })
+    }
+}
+
+/// Refuses two folders of shards with different relations.
+///
+/// # Errors
+/// [`Error::Recipe`] that names both.
+pub fn same_relations(one: &DocumentStore, other: &DocumentStore) -> Result<()> {
+    if one.relations() == other.relations() {
+        return Ok(());
+    }
+    let (one, other) = (one.folder().display(), other.folder().display());
+    Err(Error::recipe(format!("{one} and {other} have different relations"))
+        .with_hint("prepare both with the same --relations"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_may_have_a_weight() {
+        let read = |text: &str| text.parse::<TrainingShards>();
+        let plain = read("a/human").unwrap();
+        assert_eq!((plain.folder.as_path(), plain.weight), (Path::new("a/human"), 1.0));
+        let weighted = read("b/human=0.25").unwrap();
+        assert_eq!((weighted.folder.as_path(), weighted.weight), (Path::new("b/human"), 0.25));
+        let named = TrainingShards::named_apart(vec![plain, weighted]);
+        let names: Vec<&str> = named.iter().map(|each| each.name.as_str()).collect();
+        assert_eq!(names, ["a/human", "b/human"]);
+        let temp = tempfile::tempdir().unwrap();
+        let odd = temp.path().join("x=3");
+        fs_err::create_dir(&odd).unwrap();
+        let taken = read(odd.to_str().unwrap()).unwrap();
+        assert_eq!((taken.folder, taken.weight), (odd, 1.0));
+        for text in ["a=", "a=b", "a=0", "a=-1", "a=nan"] {
+            let error = read(text).unwrap_err();
+            assert!(error.exit_code() == 64 && error.hint().is_some(), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_label_says_the_kind_where_the_name_does_not() {
+        let label = |name: &str, kind| {
+            TrainingShards { name: name.into(), kind, ..TrainingShards::alone("x") }.label()
+        };
+        assert_eq!(label("llm", Some(SourceKind::Llm)), "llm");
+        assert_eq!(label("first", Some(SourceKind::Llm)), "first (llm)");
+        assert_eq!(label("train", None), "train");
+    }
+}
