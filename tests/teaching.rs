@@ -203,13 +203,10 @@ fn students_of_dreeam_and_kd_docre_learn_what_their_papers_say() {
 #[test]
 fn pre_training_takes_what_the_rules_leave() {
     let place = Place::new();
-    let line = "run recipe.toml --run-dir r --set variants=[\"taught-pretrained\",\"student\"] \
+    let line = "run recipe.toml --run-dir s --set variants=[\"taught-pretrained\",\"student\"] \
         --set distant.rule=predicted --set student.steps=2 --set refine.steps=1";
-    // A model of two steps predicts so little that nothing is left to learn.
-    place.bad(&format!("{line} --set finetune.steps=1"), 65, &["documents have 5 entities"]);
-    let line = line.replace("--run-dir r", "--run-dir s").replace("predicted", "weighted");
-    let said = place.good(&line);
-    for part in ["DSDocRE +T+P", "DSDocRE +T ", "pretrain-taught: ", "by rule \"weighted\""] {
+    let said = place.good(line);
+    for part in ["DSDocRE +T+P", "DSDocRE +T ", "pretrain-taught: ", "by rule \"predicted\""] {
         assert!(said.contains(part), "{part}: {said}");
     }
     for stage in ["pretrain-taught", "student-distant", "finetune-student", "finetune-baseline"] {
