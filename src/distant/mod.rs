@@ -7,7 +7,7 @@ mod calibration;
 mod rules;
 mod uncertainty;
 
-pub use calibration::{Calibration, LogisticFit, Observation};
+pub use calibration::{Calibration, Observation, ObservationBins};
 pub use rules::{JudgedLabel, LabelAction, LabelDecision, LabelRules, RuleMode, RuleThresholds};
 pub use uncertainty::{
     ClassThresholds, PassStatistics, PseudoLabel, ThresholdSums, UncertaintyIndex, pseudo_labels,

@@ -6,6 +6,7 @@
 
 mod audit;
 mod boundary;
+mod calibrate;
 mod check;
 mod convert;
 mod data;
@@ -21,6 +22,7 @@ mod predictor;
 mod pretrain;
 mod rank;
 mod remarks;
+mod review;
 mod run;
 mod score;
 mod session;

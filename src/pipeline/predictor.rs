@@ -67,6 +67,16 @@ impl Decider {
         1.0 / (1.0 + (reference - row[class]).exp())
     }
 
+    /// How far a relation is above what decides on it: the logit of the threshold class or, where
+    /// the largest class wins, of "no relation"; otherwise 0.
+    pub fn margin(self, row: &[f32], relation: usize) -> f32 {
+        let reference = match (self.rule, self.classes.na()) {
+            (DecisionRule::Adaptive { .. } | DecisionRule::ArgMax, Some(na)) => row[na],
+            _ => 0.0,
+        };
+        row[self.classes.of_relation(relation)] - reference
+    }
+
     /// Pairs with their rows of logits.
     pub fn rows(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, &[f32])> {
         scores.pairs.iter().copied().zip(scores.logits.chunks_exact(self.classes.count().max(1)))
@@ -134,6 +144,7 @@ impl Decider {
                     r: relation.id.clone(),
                     evidence: self.evidence(scores, place),
                     score: Some(f64::from(self.probability(row, class))),
+                    confidence: None,
                 })
             })
             .collect()
