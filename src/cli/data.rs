@@ -186,8 +186,7 @@ fn tokenizer_beside(inputs: &[PathBuf]) -> Result<PathBuf> {
         ))
 }
 
-/// Label documents with the facts of a knowledge base (distant supervision), or with what people
-/// answered about single pairs
+/// Label documents with facts of a knowledge base, or with answers about single pairs
 #[derive(Debug, Args)]
 pub struct LabelVerb {
     /// Facts: JSON list or TSV of (head name, tail name, relation), or JSONL of items with claims
