@@ -280,7 +280,9 @@ pub(super) mod tests {
                 .collect::<Vec<_>>()
         );
         let mut relations = RelationSet::default();
-        ["P17", "P19", "P27"].map(|id| relations.insert(id, id));
+        for id in ["P17", "P19", "P27"] {
+            relations.insert(id, id);
+        }
         let fact = |t_idx, r: &str| Prediction { t_idx, r: r.into(), ..Prediction::default() };
         let mut facts = [fact(1, "P17"), fact(2, "P17"), fact(1, "P99")];
         calibrated.judge(&mut facts, &scores, &relations);

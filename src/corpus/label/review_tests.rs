@@ -80,6 +80,9 @@ fn line(title: &str, pair: (usize, usize), names: [&str; 2], relations: &Value) 
     })
 }
 
+/// Head, tail, relation and evidence of a label.
+type Label = (usize, usize, String, Vec<usize>);
+
 struct Case {
     folder: tempfile::TempDir,
 }
@@ -99,7 +102,7 @@ impl Case {
         label_reviewed(&reviewed, &path("in.json"), &path("out.json"), &LabelOptions::default())
     }
 
-    fn labels(&self) -> Vec<Vec<(usize, usize, String, Vec<usize>)>> {
+    fn labels(&self) -> Vec<Vec<Label>> {
         let path = self.folder.path().join("out.json");
         let (documents, _) = Format::DOCRED.read_all(&path, &ReadOptions::default()).unwrap();
         let fact =
