@@ -1290,6 +1290,82 @@ fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
     );
 }
 
+#[test]
+fn uncertain_pairs_are_written_for_review_and_their_answers_become_labels() {
+    let place = Place::new();
+    place.copy_run(smoke());
+    let checkpoint = best_checkpoint(&place, "r");
+    let dev = "r/data/world/dev.json";
+    let predict =
+        format!("predict --checkpoint {checkpoint} --input {dev} --threads 1 --device cpu");
+    place.good(&format!("{predict} --output plain.json"));
+    let said = place.good(&format!(
+        "{predict} --output p.json --scores p.parquet --review review.jsonl --review-band 0,1 \
+         --review-limit 5 --json done.json"
+    ));
+    assert!(said.stderr.contains("review.jsonl: 5 of "), "{}", said.stderr);
+    assert_eq!(place.json("done.json")["review"], json!(5));
+    assert_eq!(place.bytes("p.json"), place.bytes("plain.json"));
+    let text = String::from_utf8(place.bytes("review.jsonl")).unwrap();
+    let mut lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 5);
+    for line in &lines {
+        assert_eq!(line["relations"], Value::Null);
+        assert!(!line["candidates"].as_array().unwrap().is_empty(), "{line}");
+        assert!(line["excerpt"].as_str().unwrap().contains("<head>"), "{line}");
+    }
+
+    // Calibrated probabilities stand beside the scores, and are judged beside them.
+    place.good(&format!("evaluate --gold {dev} --scores p.parquet --json s.json --plots plots"));
+    let scores = place.json("s.json");
+    for part in ["reliability", "calibrated"] {
+        assert!(scores[part]["ece"].as_f64().is_some_and(|ece| ece < 1.0), "{part}: {scores}");
+    }
+    let chart = String::from_utf8(place.bytes("plots/reliability.svg")).unwrap();
+    assert!(chart.contains("calibrated"), "{chart}");
+
+    let facts = place.json("p.json").as_array().unwrap().clone();
+    assert!(facts.iter().all(|fact| fact["confidence"].is_f64()), "{facts:?}");
+    let said =
+        place.good(&format!("{predict} --output few.json --min-confidence 1 --json few-done.json"));
+    assert!(said.stderr.contains("with a calibrated probability below 1"), "{}", said.stderr);
+    let kept = place.json("few.json").as_array().unwrap().len();
+    assert_eq!(place.json("few-done.json")["below_confidence"], json!(facts.len() - kept));
+    let refused = |more: &str, code, parts: &[&str]| {
+        place.bad(&format!("{predict} --output x.json {more}"), code, parts);
+    };
+    refused("--min-confidence 2", 64, &["--min-confidence 2", "hint: "]);
+    refused("--review x.jsonl --review-band 0.7,0.3", 64, &["--review-band 0.7,0.3", "hint: "]);
+    refused("--review-limit 3", 2, &["--review"]);
+
+    lines[0]["relations"] = json!([lines[0]["candidates"][0]["relation"]]);
+    lines[1]["relations"] = json!([]);
+    let text: Vec<String> = lines.iter().map(Value::to_string).collect();
+    fs_err::write(place.path("review.jsonl"), text.join("\n")).unwrap();
+    let label = format!("label --reviewed review.jsonl --input {dev} --output labelled.json");
+    place.good(&format!("{label} --json counts.json"));
+    let counts = place.json("counts.json");
+    assert_eq!((&counts["reviewed"], &counts["not_reviewed"]), (&json!(2), &json!(3)));
+    let labelled = place.json("labelled.json");
+    let labels = |line: &Value| -> Vec<Value> {
+        let of_title = |document: &&Value| document["title"] == line["title"];
+        let document = labelled.as_array().unwrap().iter().find(of_title).unwrap();
+        let own = |label: &&Value| {
+            label["h"] == line["head"]["entity"] && label["t"] == line["tail"]["entity"]
+        };
+        let labels = document["labels"].as_array().unwrap().iter().filter(own);
+        labels.map(|label| label["r"].clone()).collect()
+    };
+    assert_eq!(json!(labels(&lines[0])), lines[0]["relations"]);
+    assert!(labels(&lines[1]).is_empty());
+    let other = "label --reviewed review.jsonl --input r/data/world/test.json --output x.json";
+    place.bad(other, 65, &["review.jsonl, row 0", "field `title`", "hint: "]);
+    place.bad(&format!("{label} --facts f.json"), 2, &["--facts"]);
+    place.bad(&format!("label --input {dev} --output x.json"), 2, &["--facts"]);
+    assert!(!place.path("x.json").exists());
+}
+
 /// Shards of the world's annotated documents, and the flags that fine-tune a system on them for a
 /// few steps.
 fn finetuning(place: &Place, steps: usize) -> String {

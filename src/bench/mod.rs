@@ -325,6 +325,7 @@ impl Bench<'_> {
                 r,
                 evidence: fact.evidence.clone(),
                 score: None,
+                confidence: None,
             };
             [Prediction { h_idx: fact.tail, t_idx: fact.head, ..right.clone() }, right]
         };

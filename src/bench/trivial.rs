@@ -105,6 +105,7 @@ impl TypePrior {
                     r: store.relations().get(relation)?.id.clone(),
                     evidence: Vec::new(),
                     score: Some(rate),
+                    confidence: None,
                 })
             }));
         }

@@ -1,7 +1,7 @@
 //! Data: `synth`, `prepare`, `survey`, `label`, `convert`.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,7 +9,7 @@ use clap::Args;
 use super::shared::{Clock, print_all, write_json};
 use crate::base::say;
 use crate::corpus::formats::{OnError, ReadOptions, load_relations};
-use crate::corpus::label::Matching;
+use crate::corpus::label::{Matching, ReviewedPairs, label_reviewed};
 use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, RelationSet, label_file};
 use crate::pipeline;
@@ -186,13 +186,22 @@ fn tokenizer_beside(inputs: &[PathBuf]) -> Result<PathBuf> {
         ))
 }
 
-/// Label documents with the facts of a knowledge base (distant supervision)
+/// Label documents with facts of a knowledge base, or with answers about single pairs
 #[derive(Debug, Args)]
 pub struct LabelVerb {
     /// Facts: JSON list or TSV of (head name, tail name, relation), or JSONL of items with claims
-    #[arg(long, value_name = "FILE")]
-    facts: PathBuf,
-    /// Documents with entities; labels that they already have are compared, then replaced
+    #[arg(long, value_name = "FILE", required_unless_present = "reviewed")]
+    facts: Option<PathBuf>,
+    /// Pairs that `predict --review` wrote, with answers: `relations` lists those that hold; null
+    /// leaves the labels of a pair as they are
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["facts", "matching"])]
+    reviewed: Option<PathBuf>,
+    /// Relations that answers may name, beside the candidates of the file and the labels of the
+    /// input
+    #[arg(long, value_name = "FILE", requires = "reviewed")]
+    relations: Option<PathBuf>,
+    /// Documents with entities. With --facts, labels that they already have are compared, then
+    /// replaced
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Format of the input
@@ -204,7 +213,7 @@ pub struct LabelVerb {
     /// How names of facts and of entities are matched
     #[arg(long = "match", value_enum, value_name = "HOW", default_value = "exact")]
     matching: Matching,
-    /// Write counts, coverage, ambiguity and agreement as JSON
+    /// Write the counts as JSON: with --facts also coverage, ambiguity and agreement
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
@@ -213,12 +222,20 @@ pub struct LabelVerb {
 
 impl LabelVerb {
     pub fn run(self) -> Result<()> {
-        let facts = FactBase::load_with(&self.facts, self.matching)?;
         let options = LabelOptions {
             format: self.format,
             read: self.reading.options(None)?,
             ..LabelOptions::default()
         };
+        if let Some(path) = &self.reviewed {
+            let relations = self.relations.as_deref().map(load_relations).transpose()?;
+            let reviewed = ReviewedPairs::load(path, relations.as_ref())?;
+            let report = label_reviewed(&reviewed, &self.input, &self.output, &options)?;
+            say(format!("label: {report}"));
+            return write_json(self.json.as_deref(), &report);
+        }
+        let facts = self.facts.as_deref().unwrap_or(Path::new(""));
+        let facts = FactBase::load_with(facts, self.matching)?;
         let report = label_file(&facts, &self.input, &self.output, &options)?;
         print_all(report.table().as_bytes())?;
         say(format!("{report}"));

@@ -239,6 +239,9 @@ impl fmt::Display for CheckpointFindings {
         if let Some((f1, step)) = state.best {
             write!(f, "\n  best dev F1 {:.2} at step {step}", 100.0 * f1)?;
         }
+        if state.calibration.is_some() {
+            write!(f, "\n  probabilities are calibrated on dev")?;
+        }
         match &description.ranker {
             Some(ranker) => write!(f, "\n  ranker {}", ranker.display()),
             None => Ok(()),

@@ -1,9 +1,11 @@
-//! Distant labelling: facts of a knowledge base, matched to documents by name.
+//! Labels from elsewhere: facts of a knowledge base, matched to documents by name, and the answers
+//! of people about single pairs.
 //!
 //! Not for: deciding which labels are true; that is what the pre-denoising stages are for.
 
 mod base;
 mod report;
+mod review;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -18,6 +20,7 @@ use crate::base::say;
 
 pub use base::{FactBase, Matching};
 pub use report::LabelReport;
+pub use review::{ReviewCandidate, ReviewPair, ReviewedPairs, label_reviewed};
 
 /// What [`label_file`] does besides matching names.
 #[derive(Clone, Debug, Default)]

@@ -1,16 +1,23 @@
 //! From a model's margins to probabilities that hold: a logistic function of the margin for each
-//! relation, fitted on documents whose truth is known (docs/systems.md, V.1).
+//! relation, fitted on documents whose truth is known (docs/scores.md, S.12).
 //!
 //! The relations share what they have in common. One function is fitted over all of them first;
 //! that of a relation is drawn to it, and stays it where there is too little to learn from.
+//!
+//! The numbers do not depend on the number of threads. Not for: how good probabilities are
+//! (`eval::reliability`).
 
+use ahash::AHashMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Relations with fewer true facts keep the common function.
 const FEWEST_FACTS: usize = 5;
-/// Standard deviation of a relation's numbers around the common ones.
+/// Standard deviation of a relation's numbers around the common ones; that of the slope is this
+/// share of the common slope, whatever the scale of the margins is.
 const RELATION_WIDTH: f64 = 0.5;
+/// The smallest standard deviation of a slope.
+const LEAST_WIDTH: f64 = 1e-6;
 /// The same of the common ones around the plain logistic function: hardly a prior.
 const COMMON_WIDTH: f64 = 10.0;
 /// Newton's steps at most; a fit needs about ten.
@@ -18,7 +25,7 @@ const MOST_STEPS: usize = 100;
 /// A fit ends when no number changes by more.
 const TOLERANCE: f64 = 1e-10;
 
-/// A pair and relation of a document whose truth is known.
+/// Pairs and a relation whose truth is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     /// The model's margin: above 0 where it predicts the relation.
@@ -27,6 +34,53 @@ pub struct Observation {
     pub labelled: bool,
     /// Whether it is true.
     pub is_true: bool,
+    /// How many pairs it stands for.
+    pub weight: f32,
+}
+
+/// Bits of a margin that are dropped to find its bin: 512 bins from one power of two to the next.
+const BIN_BITS: u32 = 14;
+/// Margins are cut to this distance from 0; no probability can be told from 0 or 1 long before.
+const LARGEST_MARGIN: f32 = 1e6;
+
+/// The observations of one relation in the making. Nearly all pairs have no relation, so that wrong
+/// ones of almost the same margin become one observation at their mean.
+#[derive(Clone, Debug, Default)]
+pub struct ObservationBins {
+    right: Vec<Observation>,
+    /// (label, bin) → sum of the margins, and their number.
+    wrong: AHashMap<(bool, u32), (f64, u32)>,
+}
+
+impl ObservationBins {
+    /// Adds a pair. A margin that is not a number says nothing and is passed over.
+    pub fn push(&mut self, margin: f32, labelled: bool, is_true: bool) {
+        if margin.is_nan() {
+            return;
+        }
+        let margin = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN);
+        if is_true {
+            self.right.push(Observation { margin, labelled, is_true, weight: 1.0 });
+            return;
+        }
+        let (sum, number) = self.wrong.entry((labelled, margin.to_bits() >> BIN_BITS)).or_default();
+        *sum += f64::from(margin);
+        *number += 1;
+    }
+
+    /// The observations: those that are true in the order in which they came, then the others by
+    /// label and bin.
+    pub fn finish(self) -> Vec<Observation> {
+        let mut wrong: Vec<_> = self.wrong.into_iter().collect();
+        wrong.sort_unstable_by_key(|(bin, _)| *bin);
+        let wrong = wrong.into_iter().map(|((labelled, _), (sum, number))| Observation {
+            margin: (sum / f64::from(number)) as f32,
+            labelled,
+            is_true: false,
+            weight: number as f32,
+        });
+        self.right.into_iter().chain(wrong).collect()
+    }
 }
 
 /// p = σ(slope · margin + intercept + label · δ), where δ is 1 for a pair with a distant label of
@@ -87,15 +141,14 @@ impl Calibration {
     pub fn fit(observations: &[Vec<Observation>]) -> Self {
         let all = || observations.iter().flatten();
         let labels = all().any(|one| one.labelled);
-        let start = LogisticFit::PLAIN;
         let whole: Vec<Observation> = all().copied().collect();
-        let common = maximum(&whole, &Prior { centre: start, width: COMMON_WIDTH }, labels);
+        let common = rising(&whole, &Prior::weak(&whole), labels);
         let of_relation = |own: &Vec<Observation>| {
             let facts = own.iter().filter(|one| one.is_true).count();
             if facts < FEWEST_FACTS {
                 return common;
             }
-            maximum(own, &Prior { centre: common, width: RELATION_WIDTH }, labels)
+            rising(own, &Prior::around(common), labels)
         };
         Self { common, relations: observations.par_iter().map(of_relation).collect() }
     }
@@ -109,7 +162,44 @@ impl Calibration {
 /// Independent normal distributions of the three numbers.
 struct Prior {
     centre: LogisticFit,
-    width: f64,
+    widths: [f64; 3],
+}
+
+impl Prior {
+    /// Of the common function: wider for the slope where margins are small, as those of a model
+    /// that has hardly been trained.
+    fn weak(observations: &[Observation]) -> Self {
+        let square = |one: &Observation| f64::from(one.weight) * f64::from(one.margin).powi(2);
+        let number: f64 = observations.iter().map(|one| f64::from(one.weight)).sum();
+        let mean_square = observations.iter().map(square).sum::<f64>() / number.max(1.0);
+        let slope = COMMON_WIDTH / mean_square.sqrt().clamp(LEAST_WIDTH, 1.0);
+        Self { centre: LogisticFit::PLAIN, widths: [slope, COMMON_WIDTH, COMMON_WIDTH] }
+    }
+
+    /// Of a relation's function.
+    fn around(common: LogisticFit) -> Self {
+        let slope = (RELATION_WIDTH * common.slope.abs()).max(LEAST_WIDTH);
+        Self { centre: common, widths: [slope, RELATION_WIDTH, RELATION_WIDTH] }
+    }
+
+    /// Distances of a function's numbers from the centre, in standard deviations.
+    fn distances(&self, fit: LogisticFit) -> [f64; 3] {
+        let (own, centre) = (fit.numbers(), self.centre.numbers());
+        std::array::from_fn(|i| (own[i] - centre[i]) / self.widths[i])
+    }
+}
+
+/// The most probable function that does not fall: a model whose larger margins are less often right
+/// says nothing by them, and its order is not turned around.
+fn rising(observations: &[Observation], prior: &Prior, labels: bool) -> LogisticFit {
+    let fit = maximum(observations, prior, labels);
+    if fit.slope >= 0.0 {
+        return fit;
+    }
+    let [_, intercept, label] = prior.widths;
+    let centre = LogisticFit { slope: 0.0, ..prior.centre };
+    let flat = Prior { centre, widths: [LEAST_WIDTH, intercept, label] };
+    LogisticFit { slope: 0.0, ..maximum(observations, &flat, labels) }
 }
 
 /// The most probable function, by Newton's method. The objective is concave, and a step that does
@@ -148,15 +238,10 @@ fn objective(observations: &[Observation], prior: &Prior, fit: LogisticFit) -> f
         let logit = fit.logit(one.margin, one.labelled);
         // log σ(x) without overflow
         let signed = if one.is_true { logit } else { -logit };
-        signed.min(0.0) - (-signed.abs()).exp().ln_1p()
+        f64::from(one.weight) * (signed.min(0.0) - (-signed.abs()).exp().ln_1p())
     };
-    let apart: f64 = fit
-        .numbers()
-        .iter()
-        .zip(prior.centre.numbers())
-        .map(|(own, centre)| (own - centre).powi(2))
-        .sum();
-    observations.iter().map(of_one).sum::<f64>() - apart / (2.0 * prior.width * prior.width)
+    let apart: f64 = prior.distances(fit).iter().map(|distance| distance * distance).sum();
+    observations.iter().map(of_one).sum::<f64>() - apart / 2.0
 }
 
 /// The gradient and the negative of the matrix of second derivatives.
@@ -165,15 +250,15 @@ fn slopes(
     prior: &Prior,
     fit: LogisticFit,
 ) -> ([f64; 3], [[f64; 3]; 3]) {
-    let precision = 1.0 / (prior.width * prior.width);
-    let centre = prior.centre.numbers();
-    let mut gradient = std::array::from_fn(|i| (centre[i] - fit.numbers()[i]) * precision);
+    let distances = prior.distances(fit);
+    let mut gradient = std::array::from_fn(|i| -distances[i] / prior.widths[i]);
     let mut hessian = [[0.0; 3]; 3];
-    (0..3).for_each(|i| hessian[i][i] = precision);
+    (0..3).for_each(|i| hessian[i][i] = 1.0 / (prior.widths[i] * prior.widths[i]));
     for one in observations {
         let x = [f64::from(one.margin), 1.0, f64::from(u8::from(one.labelled))];
-        let p = fit.probability(one.margin, one.labelled);
-        let (residual, weight) = (f64::from(u8::from(one.is_true)) - p, p * (1.0 - p));
+        let (p, count) = (fit.probability(one.margin, one.labelled), f64::from(one.weight));
+        let residual = count * (f64::from(u8::from(one.is_true)) - p);
+        let weight = count * p * (1.0 - p);
         for i in 0..3 {
             gradient[i] += residual * x[i];
             for j in 0..3 {
@@ -189,10 +274,9 @@ fn solve(matrix: &[[f64; 3]; 3], right: &[f64; 3], free: usize) -> [f64; 3] {
     let (mut a, mut b) = (*matrix, *right);
     for pivot in 0..free {
         for row in pivot + 1..free {
-            let factor = a[row][pivot] / a[pivot][pivot];
-            for column in pivot..free {
-                a[row][column] -= factor * a[pivot][column];
-            }
+            let above = a[pivot];
+            let factor = a[row][pivot] / above[pivot];
+            a[row].iter_mut().zip(above).for_each(|(own, above)| *own -= factor * above);
             b[row] -= factor * b[pivot];
         }
     }
@@ -218,7 +302,7 @@ mod tests {
         let mut one = || {
             let (margin, labelled) = ((8.0 * draw() - 4.0) as f32, draw() < 0.3);
             let is_true = draw() < fit.probability(margin, labelled);
-            Observation { margin, labelled, is_true }
+            Observation { margin, labelled, is_true, weight: 1.0 }
         };
         (0..count).map(|_| one()).collect()
     }
@@ -239,7 +323,7 @@ mod tests {
     #[test]
     fn the_gradient_is_zero_at_the_maximum() {
         let observations = drawn(500, 2, LogisticFit { slope: 0.5, intercept: 1.0, label: -0.4 });
-        let prior = Prior { centre: LogisticFit::PLAIN, width: COMMON_WIDTH };
+        let prior = Prior::around(LogisticFit { slope: 0.8, ..LogisticFit::PLAIN });
         let fit = maximum(&observations, &prior, true);
         let (gradient, _) = slopes(&observations, &prior, fit);
         assert!(gradient.iter().all(|slope| slope.abs() < 1e-6), "{gradient:?}");
@@ -279,11 +363,110 @@ mod tests {
 
     #[test]
     fn observations_that_can_be_parted_give_finite_numbers() {
-        let one =
-            |margin: f32| Observation { margin, labelled: margin > 0.0, is_true: margin > 0.0 };
+        let one = |margin: f32| Observation {
+            margin,
+            labelled: margin > 0.0,
+            is_true: margin > 0.0,
+            weight: 1.0,
+        };
         let parted: Vec<Observation> = (-50..50).map(|i| one(i as f32 + 0.5)).collect();
         let fit = Calibration::fit(&[parted]).relations[0];
         assert!(fit.numbers().iter().all(|number| number.is_finite()), "{fit:?}");
         assert!(fit.probability(30.0, true) > 0.99 && fit.probability(-30.0, false) < 0.01);
+    }
+    fn binned(observations: &[Observation]) -> Vec<Observation> {
+        let mut bins = ObservationBins::default();
+        for one in observations {
+            bins.push(one.margin, one.labelled, one.is_true);
+        }
+        bins.finish()
+    }
+
+    /// Nine of ten pairs are far below 0, as those of a trained model are.
+    #[test]
+    fn binned_observations_give_the_function_of_all() {
+        let truth = LogisticFit { slope: 0.9, intercept: -0.7, label: 1.1 };
+        let relation = |seed: u64| {
+            let mut stream = ChaCha8Rng::seed_from_u64(seed);
+            let mut draw = || (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            let mut one = || {
+                let margin = if draw() < 0.1 { 8.0 * draw() - 4.0 } else { -4.0 - 10.0 * draw() };
+                let (margin, labelled) = (margin as f32, draw() < 0.05);
+                let is_true = draw() < truth.probability(margin, labelled);
+                Observation { margin, labelled, is_true, weight: 1.0 }
+            };
+            (0..20_000).map(|_| one()).collect::<Vec<_>>()
+        };
+        let all: Vec<Vec<Observation>> = (10..13).map(relation).collect();
+        let few: Vec<Vec<Observation>> = all.iter().map(|own| binned(own)).collect();
+        let [of_all, of_few] = [&all, &few].map(|some| Calibration::fit(some));
+        close(of_all.common, of_few.common, 1e-3);
+        for (own, other) in of_all.relations.iter().zip(&of_few.relations) {
+            close(*own, *other, 1e-3);
+        }
+        let [whole, bins] = [&all, &few].map(|some| some.iter().map(Vec::len).sum::<usize>());
+        assert!(bins < whole / 4, "{bins} of {whole}");
+        let weight: f32 = few.iter().flatten().map(|one| one.weight).sum();
+        assert_eq!(weight, whole as f32);
+    }
+
+    #[test]
+    fn bins_keep_what_is_true_and_pass_over_what_is_no_number() {
+        /// Half a bin between 2 and 4.
+        const STEP: f32 = 1.0 / 512.0;
+        let one =
+            |margin, is_true, weight| Observation { margin, labelled: false, is_true, weight };
+        let found = binned(&[
+            one(-3.0, false, 1.0),
+            one(f32::NAN, true, 1.0),
+            one(2.5, true, 1.0),
+            one(-3.0 - STEP, false, 1.0),
+            one(f32::NEG_INFINITY, false, 1.0),
+            one(1.5, true, 1.0),
+        ]);
+        let expected = [
+            one(2.5, true, 1.0),
+            one(1.5, true, 1.0),
+            one(-3.0 - STEP / 2.0, false, 2.0),
+            one(-LARGEST_MARGIN, false, 1.0),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_scale_of_the_margins_plays_no_part() {
+        let truth = LogisticFit { slope: 1.3, intercept: -0.5, label: 0.0 };
+        let all = [drawn(5_000, 20, truth), drawn(400, 21, LogisticFit::PLAIN)];
+        let scaled = |factor: f32| -> Vec<Vec<Observation>> {
+            let one = |one: &Observation| Observation { margin: factor * one.margin, ..*one };
+            all.iter().map(|own| own.iter().map(one).collect()).collect()
+        };
+        let (small, large) = (Calibration::fit(&scaled(0.01)), Calibration::fit(&scaled(64.0)));
+        for margin in [-3.0, -0.5, 0.0, 1.0, 2.0] {
+            for relation in 0..2 {
+                let p = small.probability(relation, 0.01 * margin, false);
+                let q = large.probability(relation, 64.0 * margin, false);
+                assert!((p - q).abs() < 5e-3, "{relation} {margin}: {p} and {q}");
+            }
+        }
+    }
+
+    #[test]
+    fn margins_that_point_the_wrong_way_say_nothing() {
+        let falling = LogisticFit { slope: -0.6, intercept: -1.0, label: 0.0 };
+        let drawn = drawn(4_000, 30, falling);
+        let share = drawn.iter().filter(|one| one.is_true).count() as f64 / drawn.len() as f64;
+        let fitted = Calibration::fit(&[drawn]);
+        for fit in [fitted.common, fitted.relations[0]] {
+            assert_eq!(fit.slope, 0.0);
+            let unlabelled = fit.probability(0.0, false);
+            assert!((unlabelled - share).abs() < 0.03, "{unlabelled} and {share}");
+        }
+    }
+
+    #[test]
+    fn nothing_to_learn_from_is_no_panic() {
+        let fitted = Calibration::fit(&[vec![], vec![]]);
+        assert_eq!(fitted, Calibration::plain(2));
     }
 }

@@ -74,11 +74,12 @@ impl CrossFit {
             for (relation, observations) in fold.iter().enumerate() {
                 let judge = |one: &Observation| {
                     let probability = calibration.probability(relation, one.margin, one.labelled);
-                    let Observation { labelled, is_true, .. } = *one;
+                    let Observation { labelled, is_true, weight, .. } = *one;
                     let counts = labelled || probability >= floor;
-                    counts.then_some(JudgedLabel { probability, labelled, is_true })
+                    let judged = JudgedLabel { probability, labelled, is_true };
+                    std::iter::repeat_n(judged, if counts { weight as usize } else { 0 })
                 };
-                judged[relation].extend(observations.iter().filter_map(judge));
+                judged[relation].extend(observations.iter().flat_map(judge));
             }
         }
         let thresholds = RuleThresholds::choose(&judged);
@@ -97,7 +98,7 @@ mod tests {
         let fold = |sign: f32| {
             let one = |at: i32| {
                 let margin = sign * (at as f32 - 19.5) / 4.0;
-                Observation { margin, labelled: false, is_true: at >= 20 }
+                Observation { margin, labelled: false, is_true: at >= 20, weight: 1.0 }
             };
             vec![(0..40).map(one).collect::<Vec<_>>()]
         };

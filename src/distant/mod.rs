@@ -10,7 +10,7 @@ mod settings;
 mod thresholds;
 mod uncertainty;
 
-pub use calibration::{Calibration, Observation};
+pub use calibration::{Calibration, Observation, ObservationBins};
 pub use cross_fit::{ByRelation, CalibrationFit, CrossFit, FOLDS};
 pub use rules::{LabelAction, LabelDecision, LabelRule, LabelRules, PairDecisions};
 pub use settings::{DistantSettings, KEYS_OF_STUDENTS};

@@ -1,5 +1,6 @@
-//! Submission files: a JSON list of `{title, h_idx, t_idx, r, evidence?, score?}` and the zip that
-//! the benchmark server takes. Not for: choosing what to predict (`systems`, `threshold`).
+//! Submission files: a JSON list of `{title, h_idx, t_idx, r, evidence?, score?, confidence?}` and
+//! the zip that the benchmark server takes. Not for: choosing what to predict (`systems`,
+//! `threshold`).
 
 use std::io::{Cursor, Read, Seek, Write};
 use std::path::Path;
@@ -34,6 +35,9 @@ pub struct Prediction {
     /// The system's score of the fact, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
+    /// The calibrated probability of the fact, if the system has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
 }
 
 /// Reads a submission file: a JSON list, plain or gzip, or a zip that holds exactly `result.json`.
@@ -165,6 +169,7 @@ mod tests {
             r: "P17".into(),
             evidence: vec![2, 0],
             score: Some(0.5),
+            confidence: Some(0.25),
         };
         vec![
             first,

@@ -63,6 +63,7 @@ fn submissions() -> impl Strategy<Value = Vec<Prediction>> {
                 r: RELATIONS[relation].into(),
                 evidence,
                 score: None,
+                confidence: None,
             })
             .collect()
     })

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::curve::CurveBuilder;
-use super::reliability::{Reliability, ReliabilityBuilder};
+use super::reliability::{FLOOR, Reliability, ReliabilityBuilder};
 use super::score_file::{ScoreRow, read_scores};
 use super::sorter::{GroupedFact, Sorter};
 use super::threshold::Walk;
@@ -35,6 +35,9 @@ pub struct ThresholdScores {
     /// Whether the scores are probabilities that hold; `None` where they are no probabilities.
     #[serde(skip)]
     pub reliability: Option<Reliability>,
+    /// The same of the calibrated probabilities beside them; `None` where there are none.
+    #[serde(skip)]
+    pub calibrated: Option<Reliability>,
 }
 
 /// Points of the curve at most, about.
@@ -53,7 +56,7 @@ pub fn rank_scores(
 ) -> Result<ThresholdScores> {
     let (mut sorter, mut ranking, mut seen) =
         (Sorter::default(), ThresholdScores::default(), HashSet::new());
-    let mut given = Walk::new(gold.facts().len());
+    let (mut given, mut calibrated) = (Walk::new(gold.facts().len()), Sorter::default());
     ranking.entries = read_scores(path, &mut |row, score| {
         if !is_scored(gold, &score) {
             return Ok(());
@@ -85,14 +88,21 @@ pub fn rank_scores(
         if theta.is_some_and(|theta| entry.fact.score > theta) {
             given.prefix_of_set(&entry.fact);
         }
+        if let Some(score) = score.calibrated.filter(|share| *share >= FLOOR) {
+            calibrated.push(GroupedFact { fact: ScoredFact { score, ..entry.fact }, ..entry })?;
+        }
         sorter.push(entry)
     })?;
     ranking.given = theta.map(|theta| (theta, given.kept()));
-    walk(sorter, gold, &mut ranking)?;
+    let predicted = walk(sorter, gold, &mut ranking)?;
+    let mut reliability = ReliabilityBuilder::default();
+    calibrated.finish(&mut |entry| reliability.push(entry.fact.score, entry.fact.correct))?;
+    ranking.calibrated = reliability.finish(predicted);
     Ok(ranking)
 }
 
-fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut ThresholdScores) -> Result<()> {
+/// Walks down the sorted list; returns how many of its entries are predictions.
+fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut ThresholdScores) -> Result<usize> {
     let intra_gold = gold.facts().keys().filter(|fact| gold.distance(fact) == Some(0)).count();
     let (mut all, mut intra, mut inter) = (
         Walk::new(gold.facts().len()),
@@ -110,9 +120,9 @@ fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut ThresholdScores) -> Resul
         (all.best(), intra.best(), inter.best());
     ranking.curve = curve.finish();
     let kept = ranking.given.map(|(_, at)| at.kept);
-    let predicted = kept.or(ranking.best.map(|best| best.prefix + 1));
-    ranking.reliability = reliability.finish(predicted.unwrap_or(0));
-    Ok(())
+    let predicted = kept.or(ranking.best.map(|best| best.prefix + 1)).unwrap_or(0);
+    ranking.reliability = reliability.finish(predicted);
+    Ok(predicted)
 }
 
 /// Whether a score belongs to a gold fact; `None` for documents that gold does not have.
@@ -183,6 +193,7 @@ fn prediction(row: &ScoreRow<'_>) -> Prediction {
         r: row.relation.to_owned(),
         evidence: Vec::new(),
         score: Some(f64::from(row.score)),
+        confidence: None,
     }
 }
 
@@ -190,7 +201,7 @@ fn prediction(row: &ScoreRow<'_>) -> Prediction {
 mod tests {
     use super::super::score_file::ScoreWriter;
     use super::super::testing::{document, fact};
-    use super::super::{best_prefix, precision_recall};
+    use super::super::{best_prefix, precision_recall, reliability};
     use super::*;
     use crate::corpus::Document;
 
@@ -214,10 +225,21 @@ mod tests {
         folder: &tempfile::TempDir,
         extra: &[(u32, u32, &'static str, f32)],
     ) -> std::path::PathBuf {
+        write(folder, extra, |_| None)
+    }
+
+    /// The scores, with the calibrated probability that `calibrated` gives for each.
+    fn write(
+        folder: &tempfile::TempDir,
+        extra: &[(u32, u32, &'static str, f32)],
+        calibrated: impl Fn(f32) -> Option<f32>,
+    ) -> std::path::PathBuf {
         let path = folder.path().join("scores.parquet");
-        let mut writer = ScoreWriter::create(&path).unwrap();
+        let mut writer = ScoreWriter::create(&path, calibrated(0.5).is_some()).unwrap();
         for &(head, tail, relation, score) in SCORES.iter().chain(extra) {
-            writer.push(ScoreRow { title: "a", head, tail, relation, score }).unwrap();
+            let calibrated = calibrated(score);
+            let row = ScoreRow { title: "a", head, tail, relation, score, calibrated };
+            writer.push(row).unwrap();
         }
         writer.finish().unwrap();
         path
@@ -244,6 +266,27 @@ mod tests {
         assert_eq!(ranking.best_inter.unwrap().prefix, 2);
         assert!((ranking.best_inter.unwrap().f1 - 0.8).abs() < 1e-12);
         assert_eq!(decide_scores(&path, &gold, &ranking).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn calibrated_probabilities_are_judged_beside_the_scores() {
+        let (folder, documents) = (tempfile::tempdir().unwrap(), corpus());
+        let gold = Gold::new(&documents).unwrap();
+        let shrunk = |score: f32| (score > 0.0).then_some(score / 2.0).or(Some(0.0));
+        let path = write(&folder, &[], shrunk);
+        let ranking = rank_scores(&path, &gold, None, None).unwrap();
+        // A score is below 0, so that the scores are no probabilities; their halves are.
+        assert_eq!(ranking.reliability, None);
+        let found = ranking.calibrated.unwrap();
+        let entries: Vec<_> = [(0.45, true), (0.25, false), (0.25, true), (0.25, false)]
+            .into_iter()
+            .chain([(0.05, true)])
+            .map(|(score, correct)| ScoredFact { score, correct, in_train: false })
+            .collect();
+        assert_eq!(found, reliability(&entries, 5).unwrap());
+        assert_eq!((found.candidates, found.risk_coverage.len()), (5, 5));
+        let without = rank_scores(&file(&folder, &[]), &gold, None, None).unwrap();
+        assert_eq!(without, ThresholdScores { calibrated: None, ..ranking });
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::threshold::{ScoredFact, sorted};
 const BINS: usize = 15;
 /// Pairs and relations with a smaller score are no candidates: nearly all are, and they are right
 /// to be near 0.
-const FLOOR: f32 = 0.01;
+pub(super) const FLOOR: f32 = 0.01;
 /// Probabilities are cut to this distance from 0 and 1 before a logarithm.
 const LEAST: f64 = 1e-6;
 /// The most points of a curve.
@@ -40,7 +40,7 @@ impl fmt::Display for Reliability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "calibration: expected error {:.1} %, log loss {:.3} over {} candidates with a score \
+            "expected error {:.1} %, log loss {:.3} over {} candidates with a score \
              of at least 1 %",
             100.0 * self.ece,
             self.log_loss,

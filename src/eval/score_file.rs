@@ -1,14 +1,15 @@
 //! Scores of all (pair, relation) of a corpus as a Parquet file, which thresholds and curves are
 //! computed from in bounded memory.
 //!
-//! ScoreColumns: `title`, `head`, `tail`, `relation`, `score`; integers and floats of any width are
-//! taken, nulls are not. Our own files carry page checksums. Not for: predictions, which are
+//! Columns: `title`, `head`, `tail`, `relation`, `score`, and `calibrated` where the scores have
+//! calibrated probabilities beside them; integers and floats of any width are taken, nulls are not.
+//! Our own files carry page checksums. Not for: predictions, which are
 //! decisions.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float32Array, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StringArray, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
@@ -18,7 +19,7 @@ use parquet::arrow::arrow_reader::{
 };
 
 use crate::shards::{WholeTable, catch};
-use crate::{DataError, Result};
+use crate::{DataError, Error, Result};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -38,24 +39,32 @@ pub struct ScoreRow<'a> {
     pub relation: &'a str,
     /// The score; higher is more certain.
     pub score: f32,
+    /// The calibrated probability, from 0 to 1; in all rows of a file or in none.
+    pub calibrated: Option<f32>,
 }
 
-fn schema() -> SchemaRef {
+/// The column that not every file has.
+const CALIBRATED: &str = "calibrated";
+
+fn schema(calibrated: bool) -> SchemaRef {
     let field = |name: &str, kind: DataType| Field::new(name, kind, false);
-    Arc::new(Schema::new(vec![
+    let mut fields = vec![
         field("title", DataType::Utf8),
         field("head", DataType::UInt32),
         field("tail", DataType::UInt32),
         field("relation", DataType::Utf8),
         field("score", DataType::Float32),
-    ]))
+    ];
+    fields.extend(calibrated.then(|| field(CALIBRATED, DataType::Float32)));
+    Arc::new(Schema::new(fields))
 }
 
 /// Hands every row of `path` to `each`, in order; returns the number of rows.
 ///
 /// # Errors
 /// I/O errors; a file that is no Parquet, lacks a column, or is damaged; a null, a negative index,
-/// a score that is no number, each by row; whatever `each` returns.
+/// a score that is no number, a calibrated probability that is none, each by row; whatever `each`
+/// returns.
 pub fn read_scores(
     path: &Path,
     each: &mut dyn FnMut(usize, ScoreRow<'_>) -> Result<()>,
@@ -80,6 +89,14 @@ pub fn read_scores(
                     .field("score");
                 return Err(at
                     .hint("every pair and relation needs a score that can be ranked")
+                    .into());
+            }
+            if score.calibrated.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+                let at = DataError::new(path, "a probability lies from 0 to 1").row(row);
+                return Err(at
+                    .title(score.title)
+                    .field(CALIBRATED)
+                    .hint("write the file again with `predict --scores`, or leave the column out")
                     .into());
             }
             each(row, score)?;
@@ -118,6 +135,7 @@ struct ScoreColumns {
     tail: UInt32Array,
     relation: StringArray,
     score: Float32Array,
+    calibrated: Option<Float32Array>,
 }
 
 impl ScoreColumns {
@@ -125,7 +143,7 @@ impl ScoreColumns {
         let column = |name: &str| {
             let column =
                 batch.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"))?;
-            let target = schema()
+            let target = schema(true)
                 .field_with_name(name)
                 .map_err(|error| error.to_string())?
                 .data_type()
@@ -148,6 +166,10 @@ impl ScoreColumns {
             tail: column("tail")?.as_primitive::<UInt32Type>().clone(),
             relation: column("relation")?.as_string().clone(),
             score: column("score")?.as_primitive::<Float32Type>().clone(),
+            calibrated: match batch.column_by_name(CALIBRATED) {
+                Some(_) => Some(column(CALIBRATED)?.as_primitive::<Float32Type>().clone()),
+                None => None,
+            },
         })
     }
 
@@ -158,6 +180,7 @@ impl ScoreColumns {
             tail: self.tail.value(index),
             relation: self.relation.value(index),
             score: self.score.value(index),
+            calibrated: self.calibrated.as_ref().map(|column| column.value(index)),
         }
     }
 }
@@ -170,30 +193,40 @@ pub struct ScoreWriter {
     tails: Vec<u32>,
     relations: Vec<String>,
     scores: Vec<f32>,
+    /// `None` in a file without the column.
+    calibrated: Option<Vec<f32>>,
 }
 
 impl ScoreWriter {
-    /// Begins a file that will stand at `path`.
+    /// Begins a file that will stand at `path`, with a column of calibrated probabilities or
+    /// without.
     ///
     /// # Errors
     /// The disk.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: &Path, calibrated: bool) -> Result<Self> {
         let (titles, heads, tails, relations, scores) = Default::default();
         Ok(Self {
-            table: WholeTable::create(path, schema())?,
+            table: WholeTable::create(path, schema(calibrated))?,
             titles,
             heads,
             tails,
             relations,
             scores,
+            calibrated: calibrated.then(Vec::new),
         })
     }
 
     /// Appends a row.
     ///
     /// # Errors
-    /// The disk.
+    /// The disk; [`Error::Bug`] for a row that lacks the calibrated probability of the others, or
+    /// alone has one.
     pub fn push(&mut self, row: ScoreRow<'_>) -> Result<()> {
+        match (&mut self.calibrated, row.calibrated) {
+            (Some(column), Some(share)) => column.push(share),
+            (None, None) => {}
+            _ => return Err(Error::Bug("some rows of scores are calibrated".into())),
+        }
         self.titles.push(row.title.to_owned());
         self.heads.push(row.head);
         self.tails.push(row.tail);
@@ -204,13 +237,17 @@ impl ScoreWriter {
 
     fn flush(&mut self) -> Result<()> {
         let take = std::mem::take::<Vec<String>>;
-        self.table.write_group(vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(take(&mut self.titles))),
             Arc::new(UInt32Array::from(std::mem::take(&mut self.heads))),
             Arc::new(UInt32Array::from(std::mem::take(&mut self.tails))),
             Arc::new(StringArray::from(take(&mut self.relations))),
             Arc::new(Float32Array::from(std::mem::take(&mut self.scores))),
-        ])
+        ];
+        let calibrated = self.calibrated.as_mut().map(std::mem::take);
+        columns
+            .extend(calibrated.map(|column| -> ArrayRef { Arc::new(Float32Array::from(column)) }));
+        self.table.write_group(columns)
     }
 
     /// Closes the file and moves it to its place.
@@ -230,13 +267,14 @@ mod tests {
     use super::*;
 
     const ROWS: [ScoreRow<'_>; 3] = [
-        ScoreRow { title: "a", head: 0, tail: 1, relation: "P17", score: 0.25 },
-        ScoreRow { title: "a", head: 1, tail: 0, relation: "P17", score: -1.5 },
-        ScoreRow { title: "ü", head: 7, tail: 2, relation: "P1", score: 1e-20 },
+        ScoreRow { title: "a", head: 0, tail: 1, relation: "P17", score: 0.25, calibrated: None },
+        ScoreRow { title: "a", head: 1, tail: 0, relation: "P17", score: -1.5, calibrated: None },
+        ScoreRow { title: "ü", head: 7, tail: 2, relation: "P1", score: 1e-20, calibrated: None },
     ];
 
     fn write(path: &Path, rows: &[ScoreRow<'_>]) {
-        let mut writer = ScoreWriter::create(path).unwrap();
+        let calibrated = rows.first().is_some_and(|row| row.calibrated.is_some());
+        let mut writer = ScoreWriter::create(path, calibrated).unwrap();
         rows.iter().for_each(|&row| writer.push(row).unwrap());
         writer.finish().unwrap();
     }
@@ -276,6 +314,42 @@ mod tests {
         );
         write(&path, &[]);
         assert_eq!(read(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn calibrated_probabilities_are_a_column_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.parquet");
+        let column = |path: &Path| -> Result<Vec<Option<f32>>> {
+            let mut column = Vec::new();
+            read_scores(path, &mut |_, row| {
+                column.push(row.calibrated);
+                Ok(())
+            })?;
+            Ok(column)
+        };
+        let with = |shares: [f32; 3]| {
+            let row = |(row, share): (&ScoreRow<'static>, f32)| ScoreRow {
+                calibrated: Some(share),
+                ..*row
+            };
+            ROWS.iter().zip(shares).map(row).collect::<Vec<_>>()
+        };
+        write(&path, &with([0.5, 0.0, 1.0]));
+        assert_eq!(column(&path).unwrap(), [Some(0.5), Some(0.0), Some(1.0)]);
+        write(&path, &ROWS);
+        assert_eq!(column(&path).unwrap(), [None; 3]);
+        for bad in [f32::NAN, -0.1, 1.1] {
+            write(&path, &with([0.5, bad, 1.0]));
+            let error = column(&path).unwrap_err();
+            assert!(
+                error.exit_code() == 65
+                    && error.to_string().contains("row 1, document `a`, field `calibrated`"),
+                "{error}"
+            );
+        }
+        let mut writer = ScoreWriter::create(&path, true).unwrap();
+        assert_eq!(writer.push(ROWS[0]).unwrap_err().exit_code(), 70);
     }
 
     #[test]

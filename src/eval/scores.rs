@@ -52,6 +52,9 @@ pub struct Scores {
     /// Whether scores are probabilities that hold, where facts were scored with probabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reliability: Option<Reliability>,
+    /// The same of their calibrated probabilities, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<Reliability>,
     /// What the ranker's pruning kept, where there was one.
     pub ranker: Vec<RecallAt>,
 }

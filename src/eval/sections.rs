@@ -271,7 +271,12 @@ impl fmt::Display for Scores {
         for section in self.sections() {
             write!(f, "{section}")?;
         }
-        self.reliability.iter().try_for_each(|reliability| writeln!(f, "\n{reliability}"))
+        self.reliability
+            .iter()
+            .try_for_each(|reliability| writeln!(f, "\ncalibration: {reliability}"))?;
+        self.calibrated
+            .iter()
+            .try_for_each(|calibrated| writeln!(f, "calibrated probabilities: {calibrated}"))
     }
 }
 

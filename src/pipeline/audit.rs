@@ -153,7 +153,7 @@ fn checkpoint_scores<'a>(
     let mut margins = AHashMap::new();
     for (row, scores) in rows.zip(predictor.scores(&documents, &mut |_| {})?) {
         for ((head, tail), logits) in decider.rows(&scores) {
-            let of_class = |relation| decider.margin(logits, decider.classes.of_relation(relation));
+            let of_class = |relation| decider.margin(logits, relation);
             let all: Vec<f32> = (0..decider.classes.relations).map(of_class).collect();
             margins.insert((row, head as usize, tail as usize), all);
         }

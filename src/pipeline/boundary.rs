@@ -11,6 +11,7 @@ use tch::Tensor;
 use super::model::Loaded;
 use crate::Result;
 use crate::base::Progress;
+use crate::distant::Calibration;
 use crate::systems::Model;
 use crate::train::{Boundary, CheckpointWriter, Retention, RunFolder, Schedule, TrainerState};
 
@@ -22,12 +23,14 @@ pub struct Judged {
     pub name: &'static str,
     /// The decision threshold that belongs to it.
     pub threshold: Option<f64>,
+    /// How its margins become probabilities.
+    pub calibration: Option<Calibration>,
     /// What else is reported.
     pub said: String,
 }
 
 /// Evaluates the weights as they are, given the best score so far; called on all ranks, with the
-/// same outcome. The threshold of weights that are not better may be left out.
+/// same outcome. Threshold and calibration of weights that are not better may be left out.
 pub type Judge<'a> = dyn Fn(Option<f64>) -> Result<Judged> + 'a;
 
 /// The boundaries of a stage.
@@ -64,12 +67,13 @@ impl<M: Model> Boundary for StageBoundary<'_, M> {
         if epoch < self.schedule.first_evaluation_epoch && !state.finished {
             return Ok(false);
         }
-        let Judged { score, name, threshold, said } = judge(state.best.map(|(best, _)| best))?;
+        let judged = judge(state.best.map(|(best, _)| best))?;
+        let Judged { score, name, threshold, calibration, said } = judged;
         state.curve.push((epoch, score));
         let better = state.best.is_none_or(|(best, _)| score > best);
         if better {
             state.best = Some((score, state.step));
-            state.threshold = threshold;
+            (state.threshold, state.calibration) = (threshold, calibration);
         }
         let best_epoch = state.best.map_or(0.0, |(_, step)| epoch_of(step));
         let since_best =

@@ -293,7 +293,8 @@ fn add_ranking(scores: &mut Scores, mut ranking: ThresholdScores) {
     }
     scores.threshold = ranking.best;
     scores.curve = std::mem::take(&mut ranking.curve);
-    scores.reliability = ranking.reliability.take();
+    (scores.reliability, scores.calibrated) =
+        (ranking.reliability.take(), ranking.calibrated.take());
     scores.ranking = Some(ranking);
 }
 

@@ -82,7 +82,7 @@ pub fn judge_evidence(
         (best.map_or(0.0, |best| best.f1), best.map(|best| f64::from(best.theta)));
     let found = best.map_or(0, |best| best.prefix + 1);
     let said = format!("{found} sentences of {} facts", items.len());
-    Ok(Judged { score, name: "evidence F1", threshold, said })
+    Ok(Judged { score, name: "evidence F1", threshold, calibration: None, said })
 }
 
 /// Writes into `predictions`, one list a document of `input` in its order, the sentences that the

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::boundary::Judged;
+use super::calibrate::calibration_on;
 use super::evaluate::gold_of;
 use super::evidence::{check_evidence, facts_of, judge_evidence};
 use super::fusion::Fusion;
@@ -118,7 +119,12 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         let judge = |best: Option<f64>| {
             let scores = shared_scores(&predictor, &dev, session)?;
             let judged = judge_relations(&scores, &dev, &gold, &known, decider, schedule)?;
-            match fusion.filter(|_| best.is_none_or(|best| judged.score > best)) {
+            if best.is_some_and(|best| judged.score <= best) {
+                return Ok(judged);
+            }
+            let calibration = calibration_on(&scores, &dev, decider);
+            let judged = Judged { calibration, ..judged };
+            match fusion {
                 Some(fusion) => judge_fusion(fusion, judged, &scores, &dev, session),
                 None => Ok(judged),
             }
@@ -307,7 +313,8 @@ fn judge_relations(
         Select::F1 => ("F1", scores.f1),
         Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
     };
-    Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
+    let said = format!("{} facts", predictions.len());
+    Ok(Judged { score, name, threshold, calibration: None, said })
 }
 
 /// Adds the threshold of fused facts to a judgement. Epochs are chosen without fusion.

@@ -205,6 +205,7 @@ impl<'a> Fusion<'a> {
                     evidence: place
                         .map_or_else(Vec::new, |&place| self.decider.evidence(scores, place)),
                     score: Some(1.0 / (1.0 + f64::from(-score).exp())),
+                    confidence: None,
                 });
             }
             own

@@ -6,6 +6,7 @@
 
 mod audit;
 mod boundary;
+mod calibrate;
 mod check;
 mod convert;
 mod data;
@@ -24,6 +25,7 @@ mod pretrain;
 mod rank;
 mod relation_names;
 mod remarks;
+mod review;
 mod rules;
 mod run;
 mod score;

@@ -71,14 +71,14 @@ impl Decider {
         1.0 / (1.0 + (reference - row[class]).exp())
     }
 
-    /// How far a class is above what it must exceed: l_r − l_TH, or l_r − l_NA where at most one
-    /// class is taken, or l_r alone.
-    pub fn margin(self, row: &[f32], class: usize) -> f32 {
-        let reference = match self.rule {
-            DecisionRule::Threshold => None,
-            DecisionRule::Adaptive { .. } | DecisionRule::ArgMax => self.classes.na(),
+    /// How far a relation is above what decides on it: the logit of the threshold class or, where
+    /// the largest class wins, of "no relation"; otherwise 0.
+    pub fn margin(self, row: &[f32], relation: usize) -> f32 {
+        let reference = match (self.rule, self.classes.na()) {
+            (DecisionRule::Adaptive { .. } | DecisionRule::ArgMax, Some(na)) => row[na],
+            _ => 0.0,
         };
-        row[class] - reference.map_or(0.0, |class| row[class])
+        row[self.classes.of_relation(relation)] - reference
     }
 
     /// Pairs with their rows of logits.
@@ -148,6 +148,7 @@ impl Decider {
                     r: relation.id.clone(),
                     evidence: self.evidence(scores, place),
                     score: Some(f64::from(self.probability(row, class))),
+                    confidence: None,
                 })
             })
             .collect()

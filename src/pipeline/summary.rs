@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+use super::calibrate::{Calibrated, calibrated_facts};
 use super::data::{Role, RunData};
 use super::evaluate::gold_of;
 use super::fusion::Fusion;
 use super::ledger::{LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
 use super::predictor::{
-    Decider, DocumentScores, Predictor, gold_facts, predictions, ranked_facts, shared_scores,
+    Decider, DocumentScores, Predictor, gold_facts, ranked_facts, shared_scores,
 };
 use super::training::ActiveRun;
 use super::training_shards::OpenShards;
@@ -117,17 +118,28 @@ impl<'a> Summary<'a> {
         let predictor = Predictor::new(&*loaded.model, precision);
         let scores = shared_scores(&predictor, &store, session)?;
         let decider = Decider::of(&*loaded.model, state.threshold);
-        let facts = match Fusion::of(&predictor, decider)? {
+        let titled = || (0..store.len()).map(|row| store.title(row)).zip(&scores);
+        let relations = store.relations();
+        let mut facts: Vec<Vec<Prediction>> = match Fusion::of(&predictor, decider)? {
             Some(fusion) => {
                 let fused = fusion.shared_facts(&scores, &store, session)?;
-                let titles = (0..store.len()).map(|row| store.title(row)).zip(&scores);
-                fusion.predictions(&fused, state.threshold, titles, store.relations()).concat()
+                fusion.predictions(&fused, state.threshold, titled(), relations)
             }
-            None => predictions(&scores, &store, decider),
+            None => {
+                titled().map(|(title, scores)| decider.decide(scores, title, relations)).collect()
+            }
         };
+        let calibration = state.calibration.as_ref();
+        let calibrated = calibration.map(|calibration| Calibrated { calibration, decider });
+        if let Some(calibrated) = calibrated {
+            for (facts, scores) in facts.iter_mut().zip(&scores) {
+                calibrated.judge(facts, scores, relations);
+            }
+        }
+        let (predicted, how) = ((scores.as_slice(), facts.concat()), (decider, calibrated));
         session
             .world
-            .on_root(|| self.judge_split(variant, split, (&scores, &facts), &store, decider))
+            .on_root(|| self.judge_split(variant, split, (predicted.0, &predicted.1), &store, how))
     }
 
     /// Writes the predictions of a split and scores them, on rank 0.
@@ -137,7 +149,7 @@ impl<'a> Summary<'a> {
         split: &str,
         (scores, predictions): (&[DocumentScores], &[Prediction]),
         store: &DocumentStore,
-        decider: Decider,
+        (decider, calibrated): (Decider, Option<Calibrated>),
     ) -> Result<()> {
         let name = format!("{}-{split}", variant.name());
         let folder = self.run.folder.path().join(run_files::PREDICTIONS);
@@ -156,6 +168,9 @@ impl<'a> Summary<'a> {
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
         result.reliability = reliability(&ranked, predictions.len());
+        result.calibrated = calibrated
+            .map(|calibrated| calibrated_facts(&ranked, scores, calibrated))
+            .and_then(|facts| reliability(&facts, predictions.len()));
         result.ranker = recall_of_gold(self.dsdocre()?, store, &gold);
         self.report.scores.push(VariantScores {
             variant: self.row(variant)?,
@@ -171,6 +186,7 @@ impl<'a> Summary<'a> {
         if split == "test" || self.report.curve.is_empty() {
             self.report.curve.clone_from(&result.curve);
             self.report.reliability.clone_from(&result.reliability);
+            self.report.calibrated.clone_from(&result.calibrated);
             self.report.breakdown = Some(result.breakdown.clone());
             self.report.confusion.clone_from(&result.confusion);
         }

@@ -12,13 +12,14 @@ use clap::Args;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
+use super::calibrate::observations;
 use super::model::LoadedExtractor;
 use super::predictor::{Decider, DocumentScores, Predictor, shared_scores};
 use super::session::Session;
 use crate::base::{Progress, say};
 use crate::distant::{
     ByRelation, Calibration, CalibrationFit, ClassThresholds, CrossFit, DistantSettings, FOLDS,
-    Observation, PassStatistics, PseudoLabel, RuleThresholds, ThresholdSums,
+    PassStatistics, PseudoLabel, RuleThresholds, ThresholdSums,
 };
 use crate::eval::{ScoredFact, reliability};
 use crate::sampling::Pair;
@@ -234,17 +235,19 @@ impl Learnt {
         let labels =
             task.dev_labels.as_deref().map(|path| DevLabels::read(path, &dev)).transpose()?;
         let scores = shared_scores(predictor, &dev, session)?;
-        let mut folds: Vec<ByRelation> = vec![vec![Vec::new(); relations]; FOLDS];
-        let mut documents = 0;
-        for (row, scores) in scores.iter().enumerate() {
-            let document = dev.get(row);
-            if document.labelled {
-                let fold = &mut folds[documents % FOLDS];
-                observe(&document, scores, teacher.decider, labels.as_ref(), row, fold);
-                documents += 1;
-            }
-        }
-        folds.truncate(documents);
+        let labelled: Vec<usize> = (0..dev.len()).filter(|&row| dev.get(row).labelled).collect();
+        let documents = labelled.len();
+        let number = FOLDS.min(documents);
+        let has_label = |row: usize, pair: Pair, relation: usize| {
+            let of_row = labels.as_ref().map(|labels| &labels.rows[row]);
+            of_row.is_some_and(|labels| labels.contains(&(pair, relation as u32)))
+        };
+        let fold = |fold: usize| {
+            let rows = labelled.iter().skip(fold).step_by(number);
+            let mut part = rows.map(|&row| (row, &scores[row]));
+            observations(&mut part, &dev, teacher.decider, &has_label)
+        };
+        let folds: Vec<ByRelation> = (0..number).map(fold).collect();
         if documents < 2 {
             return Err(Error::recipe(format!(
                 "{}: {documents} labelled documents, but at least 2 are needed to learn from",
@@ -260,17 +263,18 @@ impl Learnt {
 
 /// How well probabilities hold on documents that they were not fitted on.
 fn judge_fit(documents: usize, folds: &[ByRelation], found: &CrossFit) -> CalibrationFit {
-    let entry = |probability: f64, correct| ScoredFact {
-        score: probability as f32,
-        correct,
-        in_train: false,
+    let entry = |probability: f64, correct, weight: f32| {
+        let one = ScoredFact { score: probability as f32, correct, in_train: false };
+        std::iter::repeat_n(one, weight as usize)
     };
     let plain = Calibration::plain(0);
-    let before: Vec<ScoredFact> = (folds.iter().flatten().flatten())
-        .map(|one| entry(plain.probability(0, one.margin, false), one.is_true))
-        .collect();
-    let after: Vec<ScoredFact> =
-        (found.judged.iter().flatten()).map(|one| entry(one.probability, one.is_true)).collect();
+    let before =
+        folds.iter().flatten().flatten().flat_map(|one| {
+            entry(plain.probability(0, one.margin, false), one.is_true, one.weight)
+        });
+    let after =
+        found.judged.iter().flatten().map(|one| entry(one.probability, one.is_true, 1.0)).flatten();
+    let (before, after): (Vec<ScoredFact>, Vec<ScoredFact>) = (before.collect(), after.collect());
     let [before, after] = [before, after].map(|all| reliability(&all, 0).unwrap_or_default());
     CalibrationFit {
         documents,
@@ -279,29 +283,6 @@ fn judge_fit(documents: usize, folds: &[ByRelation], found: &CrossFit) -> Calibr
         error_after: after.ece,
         log_loss_before: before.log_loss,
         log_loss_after: after.log_loss,
-    }
-}
-
-/// Adds all pairs and relations of a document to what is learnt from.
-fn observe(
-    document: &TokenizedDocument,
-    scores: &DocumentScores,
-    decider: Decider,
-    labels: Option<&DevLabels>,
-    row: usize,
-    into: &mut ByRelation,
-) {
-    let truth: AHashSet<(Pair, u32)> =
-        document.facts.iter().map(|fact| ((fact.head, fact.tail), fact.relation)).collect();
-    for (pair, logits) in decider.rows(scores) {
-        for (relation, into) in into.iter_mut().enumerate() {
-            let key = (pair, relation as u32);
-            into.push(Observation {
-                margin: decider.margin(logits, decider.classes.of_relation(relation)),
-                labelled: labels.is_some_and(|labels| labels.rows[row].contains(&key)),
-                is_true: truth.contains(&key),
-            });
-        }
     }
 }
 
@@ -475,7 +456,7 @@ impl Lesson<'_> {
         let predicted = decider.taken(means);
         let judge = |relation: usize| {
             let class = decider.classes.of_relation(relation);
-            let margin = decider.margin(logits, class);
+            let margin = decider.margin(logits, relation);
             let labelled = labels.contains(&relation);
             let probability = calibration.probability(relation, margin, labelled);
             let deviation = deviations.get(class).copied().unwrap_or_default();

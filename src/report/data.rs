@@ -33,6 +33,8 @@ pub struct ReportData {
     pub curve: Vec<CurvePoint>,
     /// Whether scores are probabilities that hold, of the same.
     pub reliability: Option<Reliability>,
+    /// The same of calibrated probabilities.
+    pub calibrated: Option<Reliability>,
     /// Break-downs of the best variant on dev.
     pub breakdown: Option<Breakdown>,
     /// Which relations are taken for which, of the same.

@@ -93,6 +93,7 @@ fn cut(data: &ReportData) -> ReportData {
         losses: Vec::new(),
         curve: Vec::new(),
         reliability: None,
+        calibrated: None,
         learning: Vec::new(),
         confusion: Vec::new(),
         ..data.clone()
@@ -153,6 +154,7 @@ fn charts(data: &ReportData) -> Value {
         split: "dev".to_owned(),
         curve: data.curve.clone(),
         reliability: data.reliability.clone(),
+        calibrated: data.calibrated.clone(),
         breakdown: data.breakdown.clone().unwrap_or_default(),
         confusion: data.confusion.clone(),
         ..Scores::default()

@@ -213,6 +213,7 @@ fn sample() -> ReportData {
         ranker_gold: recall_at(&(0..20).map(ranked).collect::<Vec<_>>(), &KEPT_IN_REPORTS),
         curve: (1..=100).map(point).collect(),
         reliability: reliability(&(1..=100).map(scored).collect::<Vec<_>>(), 40),
+        calibrated: reliability(&(1..=100).map(scored).collect::<Vec<_>>(), 40),
         breakdown: Some(breakdown()),
         relation_names: [("P17", "country"), ("P18", "image of a <thing>")]
             .map(|(id, name)| (id.into(), name.into()))

@@ -92,10 +92,9 @@ pub(crate) fn plots(scores: &Scores, systems: &[SystemScores]) -> Vec<Plot> {
             .to_owned(),
         svg: confusion(&scores.confusion),
     };
-    let calibrated = scores.reliability.iter().flat_map(calibration);
     [curve]
         .into_iter()
-        .chain(calibrated)
+        .chain(calibration(scores))
         .chain(bars)
         .chain([confusion])
         .filter(|plot| !plot.svg.is_empty())
@@ -131,14 +130,20 @@ fn precision_recall(split: &str, curve: &[CurvePoint]) -> String {
 }
 
 /// How often candidates are right by their score, and how many of the most certain predictions are
-/// wrong.
-fn calibration(reliability: &Reliability) -> [Plot; 2] {
-    let points = reliability.bins.iter().rev().map(|bin| (100.0 * bin.score, bin.right)).collect();
-    let honest = vec![(0.0, 0.0), (100.0, 1.0)];
-    let both = [
-        Series { name: "measured".to_owned(), points },
-        Series { name: "as stated".to_owned(), points: honest },
-    ];
+/// wrong; by the calibrated probability too, where there is one.
+fn calibration(scores: &Scores) -> Vec<Plot> {
+    let both = [("measured", &scores.reliability), ("calibrated", &scores.calibrated)];
+    let judged: Vec<(&str, &Reliability)> =
+        both.into_iter().filter_map(|(name, one)| Some((name, one.as_ref()?))).collect();
+    if judged.is_empty() {
+        return Vec::new();
+    }
+    let by_bin = |&(name, one): &(&str, &Reliability)| Series {
+        name: name.to_owned(),
+        points: one.bins.iter().rev().map(|bin| (100.0 * bin.score, bin.right)).collect(),
+    };
+    let honest = Series { name: "as stated".to_owned(), points: vec![(0.0, 0.0), (100.0, 1.0)] };
+    let bins: Vec<Series> = judged.iter().map(by_bin).chain([honest]).collect();
     let axes = Axes {
         title: "right candidates by score",
         x: "score (%)",
@@ -148,7 +153,15 @@ fn calibration(reliability: &Reliability) -> [Plot; 2] {
         percent: true,
         dots: true,
     };
-    let risk = reliability.risk_coverage.iter().map(|at| (100.0 * at.coverage, at.risk)).collect();
+    let by_coverage = |&(name, one): &(&str, &Reliability)| Series {
+        name: if name == "measured" { "predictions" } else { name }.to_owned(),
+        points: one.risk_coverage.iter().map(|at| (100.0 * at.coverage, at.risk)).collect(),
+    };
+    let risks: Vec<Series> = judged.iter().map(by_coverage).collect();
+    let errors = |(name, one): &(&str, &Reliability)| {
+        let (ece, loss) = (100.0 * one.ece, one.log_loss);
+        format!("; {name}: expected calibration error {ece:.1} %, log loss {loss:.3}")
+    };
     let risk_axes = Axes {
         title: "wrong predictions by coverage",
         x: "predictions made, most certain first (%)",
@@ -157,17 +170,15 @@ fn calibration(reliability: &Reliability) -> [Plot; 2] {
         percent: true,
         ..Axes::default()
     };
-    [
+    vec![
         Plot {
             name: "reliability",
             title: "Calibration".to_owned(),
             definition: format!(
-                "Pairs and relations with a score of at least 1 %, in bins of equal mass; \
-                 expected calibration error {:.1} %, log loss {:.3}.",
-                100.0 * reliability.ece,
-                reliability.log_loss
+                "Pairs and relations with a score of at least 1 %, in bins of equal mass{}.",
+                judged.iter().map(errors).collect::<String>()
             ),
-            svg: lines(&axes, &both),
+            svg: lines(&axes, &bins),
         },
         Plot {
             name: "risk-coverage",
@@ -175,7 +186,7 @@ fn calibration(reliability: &Reliability) -> [Plot; 2] {
             definition: "What share of the predictions is wrong if only the most certain ones are \
                 made."
                 .to_owned(),
-            svg: lines(&risk_axes, &[Series { name: "predictions".to_owned(), points: risk }]),
+            svg: lines(&risk_axes, &risks),
         },
     ]
 }

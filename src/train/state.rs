@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::loss_history::LossHistory;
+use crate::distant::Calibration;
 
 /// Where training stands: with the seed, everything that resuming needs except for tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct TrainerState {
     pub best: Option<(f64, u64)>,
     /// Fine-tuning: the decision threshold found on dev.
     pub threshold: Option<f64>,
+    /// Fine-tuning: how margins become probabilities, fitted on dev at the best step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Seconds of training so far.
     pub seconds: f64,
     /// Steps in a row whose update was skipped because a number was not finite.

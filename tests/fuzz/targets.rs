@@ -142,7 +142,7 @@ fn zip(folder: &Path) -> Vec<u8> {
 
 fn scores(folder: &Path) -> Vec<u8> {
     let path = folder.join("source-scores.parquet");
-    let mut writer = ScoreWriter::create(&path).unwrap();
+    let mut writer = ScoreWriter::create(&path, true).unwrap();
     for number in 0..40 {
         let row = ScoreRow {
             title: "a",
@@ -150,6 +150,7 @@ fn scores(folder: &Path) -> Vec<u8> {
             tail: number % 3 + 4,
             relation: "P1",
             score: 0.1 * number as f32,
+            calibrated: Some(0.02 * number as f32),
         };
         writer.push(row).unwrap();
     }
