@@ -264,9 +264,9 @@ pub struct FinetuneVerb {
     /// System, see `docre-pretrain systems` [default: the recipe's, or dsdocre]
     #[arg(long, value_name = "NAME")]
     system: Option<String>,
-    /// Human-annotated shards; give several to train on all of them, with a WEIGHT to visit the
+    /// Human-annotated shards; give several to train on all of them, as SHARDS=WEIGHT to visit the
     /// documents of one more or less often than once an epoch
-    #[arg(long, value_name = "SHARDS[=WEIGHT]", required = true)]
+    #[arg(long, value_name = "SHARDS", required = true)]
     train: Vec<String>,
     /// Labelled shards on which the best epoch is chosen
     #[arg(long, value_name = "SHARDS")]
