@@ -109,6 +109,11 @@ fn a_student_learns_what_the_baseline_says() {
     assert_eq!(taught["system"], "atlop");
     assert_eq!(taught["fit"]["documents"], 4);
     assert!(taught["calibration"]["common"]["label"].as_f64().unwrap() != 0.0);
+    let ledger = place.good("ledger r --rule predicted --output l.parquet --json ledger.json");
+    assert!(ledger.contains("of which training keeps"), "{ledger}");
+    let counts = place.json("ledger.json");
+    assert!(counts["kept"].as_u64() < counts["labels"].as_u64(), "{ledger}");
+    assert!(place.path("r/labels.parquet").exists());
     let again = place.good(&line);
     assert!(!again.contains("student-distant: step"), "{again}");
     // What is not known to any teacher: labels as they are.

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::shared::{Clock, Overrides, print_all, show, write_json};
 use crate::base::{read_json, run_files};
+use crate::distant::LabelRule;
 use crate::pipeline::Description;
 use crate::questions::{self, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};
@@ -420,7 +421,7 @@ impl BlameVerb {
 /// Write a table of all distant labels: rank, score, and whether pre-training keeps them
 #[derive(Debug, Args)]
 pub struct LedgerVerb {
-    /// Run folder, or a folder of shards that `score` wrote
+    /// Run folder, or a folder of shards that `score` or `teach` wrote
     path: PathBuf,
     /// Parquet file to write [default: labels.parquet in the run folder]
     #[arg(long, value_name = "FILE")]
@@ -429,6 +430,9 @@ pub struct LedgerVerb {
     /// dsdocre.k_pretrain of the run]
     #[arg(long, value_name = "K")]
     keep: Option<usize>,
+    /// What becomes of labels that a teacher has judged [default: distant.rule of the run, or soft]
+    #[arg(long, value_enum, value_name = "RULE")]
+    rule: Option<LabelRule>,
     /// Write the counts of each relation as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -437,7 +441,8 @@ pub struct LedgerVerb {
 impl LedgerVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let (output, ledger) = questions::ledger(&self.path, self.output.as_deref(), self.keep)?;
+        let (output, ledger) =
+            questions::ledger(&self.path, self.output.as_deref(), self.keep, self.rule)?;
         print_all(format!("{ledger}\n").as_bytes())?;
         clock.write(self.json.as_deref(), &output, None, &ledger)
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,9 @@ use super::{ClassThresholds, PseudoLabel, RuleThresholds, relabelled};
 use crate::text::{TaughtPair, TaughtRelation, TokenizedDocument, TokenizedFact};
 
 /// What becomes of distant labels that a teacher has judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelRule {
     /// Labels are what they say.
@@ -91,6 +94,13 @@ pub struct LabelDecision {
     pub target: f32,
     /// Its weight in the loss.
     pub weight: f32,
+}
+
+impl LabelDecision {
+    /// Why training does not take the relation as a fact, if it does not.
+    pub fn left_out(self) -> Option<&'static str> {
+        (self.target < 0.5).then(|| self.action.name())
+    }
 }
 
 /// The decisions on the pairs of a document, by head and tail.

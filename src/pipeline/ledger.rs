@@ -1,9 +1,9 @@
-//! The label ledger: one Parquet row a distant label, with what the ranker made of it, so that
-//! denoised labels can be used elsewhere.
+//! The label ledger: one Parquet row a distant label, with what ranker, teacher and rules made of
+//! it, so that denoised labels can be used elsewhere.
 //!
 //! Not for: a single document in words (`why`), or choosing what is trained on (`sampling`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use serde::Serialize;
 use crate::Result;
 use crate::corpus::Relation;
 use crate::corpus::synth::Truth;
+use crate::distant::{LabelDecision, LabelRules};
 use crate::report::RelationLabels;
 use crate::shards::{DocumentStore, FactIndex, FactInstance, WholeTable};
 use crate::systems::dsdocre::DsdocreSettings;
-use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedFact};
+use crate::text::{TaughtRelation, TokenizedDocument, TokenizedEntity, TokenizedFact};
 
 /// Rows of a row group.
 const GROUP_ROWS: usize = 1 << 17;
@@ -30,6 +31,8 @@ pub struct LedgerSource<'a> {
     pub store: &'a DocumentStore,
     /// Which pairs and documents pre-training takes.
     pub settings: &'a DsdocreSettings,
+    /// What becomes of labels that a teacher has judged.
+    pub rules: Option<&'a LabelRules>,
     /// Which labels are true, in a generated world.
     pub truth: Option<&'a Truth>,
 }
@@ -37,15 +40,18 @@ pub struct LedgerSource<'a> {
 /// What a ledger holds: relations that have labels, the least kept share first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
-    /// Labels, and so rows.
+    /// Labels.
     pub labels: usize,
-    /// Those that pre-training keeps.
+    /// Those that training keeps.
     pub kept: usize,
+    /// Relations without a label that the rules add; rows like those of labels.
+    pub added: usize,
     /// By relation.
     pub relations: Vec<RelationLabels>,
 }
 
-/// Writes a row for every label of every document, in their order, and counts them.
+/// Writes a row for every label of every document, in their order, and for every relation that the
+/// rules add to it, and counts them.
 ///
 /// # Errors
 /// If the fact index is damaged, or the file cannot be written; then no new file appears.
@@ -60,24 +66,38 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
         ..Default::default()
     });
     let mut counts: Vec<RelationLabels> = named.collect();
+    let mut added = 0;
     for row in 0..store.len() {
         let document = store.get(row);
         let places = places(&document);
-        for (number, fact) in document.facts.iter().enumerate() {
+        let judged = Judged::of(&document, source.rules);
+        let labels = document.facts.iter().enumerate().map(|(number, fact)| (Some(number), fact));
+        let more = judged.added();
+        added += more.len();
+        for (number, fact) in labels.chain(more.iter().map(|fact| (None, fact))) {
             let (pair, row) = ((fact.head, fact.tail), row as u32);
             let TokenizedFact { head, tail, relation, .. } = *fact;
             let instance = FactInstance { row, head, tail, relation };
             let place = places.as_ref().map(|places| places.get(&pair).copied());
-            let reason = left_out(&document, place, source.settings);
-            let truth = source.truth.and_then(|truth| truth.of(&document.title, number));
-            count(&mut counts[relation as usize], reason.is_none(), truth);
+            let decision = judged.decisions.get(&(head, tail, relation)).copied();
+            let reason = left_out(&document, place, source.settings)
+                .or_else(|| decision.and_then(LabelDecision::left_out));
+            let truth = number
+                .zip(source.truth)
+                .and_then(|(number, truth)| truth.of(&document.title, number));
+            if number.is_some() {
+                count(&mut counts[relation as usize], reason.is_none(), truth);
+            }
             group.push(LedgerRow {
                 row,
                 document: Arc::clone(&document),
-                number,
+                fact: fact.clone(),
+                labelled: number.is_some(),
                 relation: store.relations().get(relation as usize),
                 place: place.flatten(),
                 reason,
+                probability: judged.probabilities.get(&(head, tail, relation)).copied(),
+                decision,
                 documents: documents
                     .as_ref()
                     .map(|documents| documents.get(&instance).copied().unwrap_or(1)),
@@ -97,6 +117,7 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
     Ok(Ledger {
         labels: total(|relation| relation.labels),
         kept: total(|relation| relation.kept),
+        added,
         relations,
     })
 }
@@ -104,7 +125,10 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.relations.iter().any(|relation| relation.truths.is_some());
-        write!(f, "{} labels, of which pre-training keeps {}", self.labels, self.kept)?;
+        write!(f, "{} labels, of which training keeps {}", self.labels, self.kept)?;
+        if self.added > 0 {
+            write!(f, ", and {} relations that it adds", self.added)?;
+        }
         write!(f, "\n{:>9}{:>9}{:>8}", "labels", "kept", "%")?;
         if known {
             write!(f, "{:>8}{:>12}", "true %", "kept true %")?;
@@ -168,6 +192,41 @@ fn left_out(
     place?.is_none_or(|(place, _)| place >= k).then_some("rank")
 }
 
+/// What a teacher and the rules say of the relations of a document, by head, tail and relation.
+#[derive(Default)]
+struct Judged {
+    probabilities: HashMap<(u32, u32, u32), f64>,
+    decisions: BTreeMap<(u32, u32, u32), LabelDecision>,
+}
+
+impl Judged {
+    fn of(document: &TokenizedDocument, rules: Option<&LabelRules>) -> Self {
+        let (Some(rules), Some(pairs)) = (rules, &document.taught) else { return Self::default() };
+        let stored = pairs.iter().flat_map(|pair| {
+            let of_pair = |one: &TaughtRelation| {
+                ((pair.head, pair.tail, one.relation.into()), one.probability())
+            };
+            pair.relations.iter().map(of_pair)
+        });
+        let decided = rules.decisions(document).into_iter().flat_map(|((head, tail), all)| {
+            all.into_iter().map(move |one| ((head, tail, one.relation.into()), one))
+        });
+        Self { probabilities: stored.collect(), decisions: decided.collect() }
+    }
+
+    /// Relations without a label that hold by the rules.
+    fn added(&self) -> Vec<TokenizedFact> {
+        let holds = self.decisions.iter().filter(|(_, one)| !one.labelled && one.target >= 0.5);
+        let fact = |(&(head, tail, relation), _)| TokenizedFact {
+            head,
+            tail,
+            relation,
+            evidence: Vec::new(),
+        };
+        holds.map(fact).collect()
+    }
+}
+
 /// Counts one more label.
 fn count(relation: &mut RelationLabels, kept: bool, truth: Option<bool>) {
     relation.labels += 1;
@@ -182,29 +241,30 @@ fn count(relation: &mut RelationLabels, kept: bool, truth: Option<bool>) {
 struct LedgerRow<'a> {
     row: u32,
     document: Arc<TokenizedDocument>,
-    /// Number of the label in its document.
-    number: usize,
+    fact: TokenizedFact,
+    /// Whether it is a label, not a relation that the rules add.
+    labelled: bool,
     relation: Option<&'a Relation>,
     /// Place and score of its pair among the ranked ones, from 0.
     place: Option<(usize, f32)>,
-    /// Why pre-training leaves it out.
+    /// Why training leaves it out.
     reason: Option<&'static str>,
+    /// The teacher's probability; `None` where it stored none.
+    probability: Option<f64>,
+    /// What the rules make of it.
+    decision: Option<LabelDecision>,
     /// Documents that state the same fact.
     documents: Option<u32>,
     truth: Option<bool>,
 }
 
 impl LedgerRow<'_> {
-    fn fact(&self) -> &TokenizedFact {
-        &self.document.facts[self.number]
-    }
-
     fn head(&self) -> &TokenizedEntity {
-        &self.document.entities[self.fact().head as usize]
+        &self.document.entities[self.fact.head as usize]
     }
 
     fn tail(&self) -> &TokenizedEntity {
-        &self.document.entities[self.fact().tail as usize]
+        &self.document.entities[self.fact.tail as usize]
     }
 
     /// Number of sentences that name both entities.
@@ -238,13 +298,20 @@ fn columns(rows: &[LedgerRow]) -> Vec<(Field, ArrayRef)> {
     let score: Float32Array = rows.iter().map(|row| row.place.map(|(_, score)| score)).collect();
     let kept: BooleanArray = rows.iter().map(|row| Some(row.reason.is_none())).collect();
     let reason: StringArray = rows.iter().map(|row| row.reason).collect();
+    let labelled: BooleanArray = rows.iter().map(|row| Some(row.labelled)).collect();
+    let probability: Float32Array =
+        rows.iter().map(|row| row.probability.map(|share| share as f32)).collect();
+    let action: StringArray =
+        rows.iter().map(|row| row.decision.map(|one| one.action.name())).collect();
+    let target: Float32Array = rows.iter().map(|row| row.decision.map(|one| one.target)).collect();
+    let weight: Float32Array = rows.iter().map(|row| row.decision.map(|one| one.weight)).collect();
     let documents: UInt32Array = rows.iter().map(|row| row.documents).collect();
     let truth: BooleanArray = rows.iter().map(|row| row.truth).collect();
     vec![
         text("title", |row| &row.document.title),
         number("row", |row| row.row),
-        number("head", |row| row.fact().head),
-        number("tail", |row| row.fact().tail),
+        number("head", |row| row.fact.head),
+        number("tail", |row| row.fact.tail),
         text("head_name", |row| name(row.head())),
         text("head_type", |row| &row.head().entity_type),
         text("tail_name", |row| name(row.tail())),
@@ -258,5 +325,10 @@ fn columns(rows: &[LedgerRow]) -> Vec<(Field, ArrayRef)> {
         number("sentences", |row| row.sentences()),
         column("documents", documents, true),
         column("true", truth, true),
+        column("labelled", labelled, false),
+        column("probability", probability, true),
+        column("action", action, true),
+        column("target", target, true),
+        column("weight", weight, true),
     ]
 }

@@ -150,12 +150,14 @@ pub fn run_until(
     }
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
-        let (checkpoint, data) = match variant.teacher() {
-            Some(teacher) if variant == Variant::TaughtPretrained => {
-                let start = pipeline.pretrain(&taught(teacher)?, Pretraining::Taught)?;
+        let distant = variant.teacher().map(&taught).transpose()?;
+        distant.iter().try_for_each(|distant| summary.add_taught(distant))?;
+        let (checkpoint, data) = match distant {
+            Some(distant) if variant == Variant::TaughtPretrained => {
+                let start = pipeline.pretrain(&distant, Pretraining::Taught)?;
                 pipeline.finetune(variant, ranked, Some(&start), finetune_in_stages)?
             }
-            Some(teacher) => (pipeline.student(variant, &taught(teacher)?, start(variant))?, &data),
+            Some(distant) => (pipeline.student(variant, &distant, start(variant))?, &data),
             None => pipeline.finetune(variant, ranked, start(variant), finetune_in_stages)?,
         };
         summary.add(variant, &checkpoint, data)?;

@@ -13,6 +13,7 @@ use super::model::LoadedExtractor;
 use super::predictor::{
     Decider, DocumentScores, Predictor, gold_facts, ranked_facts, shared_scores,
 };
+use super::rules::rules_of;
 use super::training::ActiveRun;
 use super::training_shards::OpenShards;
 use crate::Result;
@@ -211,10 +212,35 @@ impl<'a> Summary<'a> {
         let documents = ranked_documents(&store, &gold, truth.as_ref());
         let dsdocre = self.dsdocre()?;
         self.report.ranker = recall_at(&documents, &keeps_in_reports(dsdocre));
-        let source = LedgerSource { store: &store, settings: dsdocre, truth: truth.as_ref() };
+        let source =
+            LedgerSource { store: &store, settings: dsdocre, rules: None, truth: truth.as_ref() };
         self.report.relation_labels =
             write_ledger(&source, &self.run.folder.path().join(run_files::LABELS))?.relations;
         self.report.dropped = self.dropped(dsdocre.k_pretrain(), &store, &gold, &documents);
+        Ok(())
+    }
+
+    /// The ledger of the documents that a teacher has judged, where no ranker has given one.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn add_taught(&mut self, taught: &Path) -> Result<()> {
+        if !self.report.relation_labels.is_empty() {
+            return Ok(());
+        }
+        let output = self.run.folder.path().join(run_files::LABELS);
+        self.report.relation_labels = self.run.session.world.on_root(|| {
+            let store = DocumentStore::open(taught, StoreOptions::default())?;
+            let truth = self.data.truth.as_deref().map(Truth::load).transpose()?;
+            let rules = rules_of(&store, &self.run.recipe.distant)?;
+            let source = LedgerSource {
+                store: &store,
+                settings: &self.dsdocre()?.without_ranker(),
+                rules: rules.as_ref(),
+                truth: truth.as_ref(),
+            };
+            Ok(write_ledger(&source, &output)?.relations)
+        })?;
         Ok(())
     }
 
