@@ -19,13 +19,14 @@ use tempfile::TempDir;
 use common::{free_of_launchers, program};
 
 /// Rows that the usual run tries: several systems, with and without a ranker.
-const SAMPLE: [(&str, &str); 6] = [
+const SAMPLE: [(&str, &str); 7] = [
     ("dsdocre-table1", "BERT+P"),
     ("dsdocre-table2", "w/o MM"),
     ("hin-table2", "- Above all"),
     ("glre-table4-cdr", "w/o Context rel. rep."),
     ("docre-ii-table4", "w/o ECA"),
     ("docre-ii-table1", "ATLOP-BERT"),
+    ("real", "400: ATLOP +P+T soft"),
 ];
 
 fn folder() -> PathBuf {

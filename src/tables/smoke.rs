@@ -78,7 +78,15 @@ pub fn smoke_recipe(recipe: &Recipe, generated: &Table, root: &Path) -> Result<S
     small.encoder =
         EncoderChoice { name: "tiny".into(), word_vectors: None, truncate: true, ..small.encoder };
     small.systems.fit(TINY_LAYERS);
-    for stage in [&mut small.rank, &mut small.pretrain, &mut small.finetune, &mut small.inference] {
+    small.distant.passes = small.distant.passes.min(2);
+    for stage in [
+        &mut small.rank,
+        &mut small.pretrain,
+        &mut small.finetune,
+        &mut small.student,
+        &mut small.refine,
+        &mut small.inference,
+    ] {
         shorten(stage);
     }
     let recipe = Recipe::parse(&small.to_toml()?, "the recipe of the smoke test", &settings)?;
@@ -146,8 +154,9 @@ fn real_data(recipe: &Recipe, folder: &Path, cuts: &mut Vec<CutFile>) -> Option<
         train_facts: there(&data.train_facts)?,
         tokenizer: Some(tokenizer),
         mesh_tree: None,
-        // The cut files may hold fewer.
+        // The cut files may hold fewer, and other documents than those of dev.
         human_documents: 0,
+        dev_distant: Vec::new(),
         label,
         split,
         source,
