@@ -20,27 +20,25 @@ pub struct CalibrationFit {
     pub documents: usize,
     /// Pairs and relations with a probability over the floor.
     pub candidates: usize,
-    /// Expected calibration error of the logistic function of the margin itself.
-    pub error_before: f64,
-    /// The same after calibration.
-    pub error_after: f64,
-    /// Mean −log of the probability of what is true, before.
-    pub log_loss_before: f64,
-    /// The same after calibration.
-    pub log_loss_after: f64,
+    /// Their expected calibration error.
+    pub error: f64,
+    /// Their mean −log of the probability of what is true.
+    pub log_loss: f64,
+    /// The expected calibration error of the plain logistic function of the margins, over the pairs
+    /// and relations that it gives such a probability.
+    pub error_of_margins: f64,
 }
 
 impl fmt::Display for CalibrationFit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} annotated documents: expected calibration error {:.1} % (before: {:.1} %), log \
-             loss {:.3} ({:.3})",
+            "{} annotated documents: expected calibration error {:.1} % (of the margins as they \
+             are: {:.1} %), log loss {:.3}",
             self.documents,
-            100.0 * self.error_after,
-            100.0 * self.error_before,
-            self.log_loss_after,
-            self.log_loss_before
+            100.0 * self.error,
+            100.0 * self.error_of_margins,
+            self.log_loss
         )
     }
 }

@@ -279,10 +279,9 @@ fn judge_fit(documents: usize, folds: &[ByRelation], found: &CrossFit) -> Calibr
     CalibrationFit {
         documents,
         candidates: after.candidates,
-        error_before: before.ece,
-        error_after: after.ece,
-        log_loss_before: before.log_loss,
-        log_loss_after: after.log_loss,
+        error: after.ece,
+        log_loss: after.log_loss,
+        error_of_margins: before.ece,
     }
 }
 
