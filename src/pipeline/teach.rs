@@ -273,7 +273,7 @@ fn judge_fit(documents: usize, folds: &[ByRelation], found: &CrossFit) -> Calibr
             entry(plain.probability(0, one.margin, false), one.is_true, one.weight)
         });
     let after =
-        found.judged.iter().flatten().map(|one| entry(one.probability, one.is_true, 1.0)).flatten();
+        found.judged.iter().flatten().flat_map(|one| entry(one.probability, one.is_true, 1.0));
     let (before, after): (Vec<ScoredFact>, Vec<ScoredFact>) = (before.collect(), after.collect());
     let [before, after] = [before, after].map(|all| reliability(&all, 0).unwrap_or_default());
     CalibrationFit {
