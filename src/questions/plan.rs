@@ -19,7 +19,9 @@ use super::cost::{ranking_flops, relation_vector_flops};
 use super::systems::{Sizes, foundation, model_of};
 use crate::base::{read_json, run_files};
 use crate::encoders::{encoder_flops, encoder_size};
-use crate::pipeline::{Pretraining, Role, pretrain_steps, total_steps, without_work};
+use crate::pipeline::{
+    Pretraining, Role, pretrain_steps, stage_of, student_stage_of, total_steps, without_work,
+};
 use crate::recipe::Recipe;
 use crate::sampling::SourceVisits;
 use crate::shards::ShardManifest;
@@ -256,6 +258,9 @@ impl RunEstimate {
         if wanted(|variant| variant == Variant::Pretrained) {
             self.add_pretraining(recipe, Pretraining::Denoised.stage(), sizes)?;
         }
+        if wanted(|variant| variant == Variant::TaughtPretrained) {
+            self.add_pretraining(recipe, Pretraining::Taught.stage(), sizes)?;
+        }
         self.add_finetuning(recipe, sizes)
     }
 
@@ -334,32 +339,67 @@ impl RunEstimate {
             ));
             0.0
         };
-        for variant in &recipe.variants {
-            let stage = format!("finetune-{}", variant.name());
-            let mut stages = Vec::new();
-            if settings.first_stage().is_some() {
-                stages.push((format!("{stage}-base"), &recipe.finetune));
-            }
-            let last = if settings.second_stage() { &recipe.inference } else { &recipe.finetune };
-            stages.push((stage, last));
-            for (stage, schedule) in stages {
-                let items = schedule.batch.min(human.labelled);
-                let work = StageWork {
-                    stage,
-                    recipe,
-                    schedule,
-                    steps: total_steps(schedule, human.labelled),
-                    documents_per_step: items as f64,
-                    items,
-                    corpus: &human,
-                    flops: encoder_flops(&model.config, human.tokens).map(|of| of + heads),
-                    trains: true,
-                };
-                self.add(&work, &model);
-            }
+        let flops = |corpus: &CorpusSize| {
+            encoder_flops(&model.config, corpus.tokens).map(|encoder| encoder + heads)
+        };
+        for finetuning in finetunings(recipe)? {
+            let Finetuning { stage, schedule, distant, trains } = finetuning;
+            let corpus = if distant { &self.corpus(Role::Distant)? } else { &human };
+            let documents = if trains { corpus.labelled } else { corpus.documents };
+            let items = if trains { schedule.batch.min(documents) } else { documents };
+            let work = StageWork {
+                stage,
+                recipe,
+                schedule,
+                steps: if trains { total_steps(schedule, documents) } else { 1 },
+                documents_per_step: items as f64,
+                items,
+                corpus,
+                flops: flops(corpus),
+                trains,
+            };
+            self.add(&work, &model);
         }
         Ok(())
     }
+}
+
+/// A stage of fine-tuning, or of teaching what was fine-tuned.
+struct Finetuning<'r> {
+    stage: String,
+    schedule: &'r Schedule,
+    /// Whether it reads the distant documents.
+    distant: bool,
+    trains: bool,
+}
+
+/// The stages of all variants, each once: teachers come before their students.
+fn finetunings(recipe: &Recipe) -> Result<Vec<Finetuning<'_>>> {
+    let settings = recipe.settings()?;
+    let mut stages: Vec<Finetuning<'_>> = Vec::new();
+    let mut add = |stage: String, schedule, distant, trains| {
+        if stages.iter().all(|known| known.stage != stage) {
+            stages.push(Finetuning { stage, schedule, distant, trains });
+        }
+    };
+    let last = if settings.second_stage() { &recipe.inference } else { &recipe.finetune };
+    for &variant in &recipe.variants {
+        if let Some(teacher) = variant.teacher() {
+            add(stage_of(teacher), last, false, true);
+            add(format!("teach {}", teacher.name()), last, true, false);
+        }
+        if variant.is_student() {
+            add(student_stage_of(variant), &recipe.student, true, true);
+            add(stage_of(variant), &recipe.refine, false, true);
+            continue;
+        }
+        let stage = stage_of(variant);
+        if settings.first_stage().is_some() {
+            add(format!("{stage}-base"), &recipe.finetune, false, true);
+        }
+        add(stage, last, false, true);
+    }
+    Ok(stages)
 }
 
 /// DSDocRE's ranker or pre-trainer, sized.

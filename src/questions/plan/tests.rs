@@ -128,3 +128,24 @@ fn wrong_machines_are_refused() {
         assert_eq!(plan(&recipe, Path::new("/nowhere"), bad).unwrap_err().exit_code(), 64);
     }
 }
+
+/// A teacher is fine-tuned once for all its students, which then read the distant documents.
+#[test]
+fn students_come_after_their_teacher_and_read_the_distant_documents() {
+    let text = RECIPE.replace(
+        "name = \"planned\"",
+        "name = \"planned\"\nsystem = \"atlop\"\nvariants = [\"student\", \"baseline\"]",
+    );
+    let recipe = Recipe::parse(&text, "test", &["refine.epochs=1".to_owned()]).unwrap();
+    let options = PlanOptions { nodes: 1, ranks_per_node: 1, tflops: Some(0.5), share: 0.5 };
+    let estimate = plan(&recipe, Path::new("/nowhere"), options).unwrap();
+    let stages: Vec<(&str, u64)> =
+        estimate.stages.iter().map(|stage| (stage.stage.as_str(), stage.steps)).collect();
+    let expected = [
+        ("finetune-baseline", 20),
+        ("teach baseline", 1),
+        ("student-distant", 200),
+        ("finetune-student", 5),
+    ];
+    assert_eq!(stages, expected);
+}
