@@ -155,7 +155,12 @@ impl Calibration {
 
     /// The probability of a pair's relation.
     pub fn probability(&self, relation: usize, margin: f32, labelled: bool) -> f64 {
-        self.relations.get(relation).unwrap_or(&self.common).probability(margin, labelled)
+        sigmoid(self.logit(relation, margin, labelled))
+    }
+
+    /// The logit of that probability, which costs no exponential.
+    pub fn logit(&self, relation: usize, margin: f32, labelled: bool) -> f64 {
+        self.relations.get(relation).unwrap_or(&self.common).logit(margin, labelled)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 use clap::Args;
 use half::f16;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::observations;
@@ -123,7 +124,8 @@ pub fn teach(
     let label = format!("teach {}", task.input.file_name().unwrap_or_default().to_string_lossy());
     let _section = session.world.watchdog().unbounded_section(label.clone());
     let teller = teacher.predictor(session).with_tokens(settings.tokens);
-    let lesson = Lesson { predictor: &teller, decider: teacher.decider, settings, learnt: &learnt };
+    let judge = Judge { decider: teacher.decider, settings, learnt: &learnt };
+    let lesson = Lesson { predictor: &teller, judge };
     let total = shards.manifest().documents as u64;
     let mut progress = Progress::new(&label, total, 0, session.is_root());
     let mut done = 0;
@@ -331,9 +333,15 @@ impl DevLabels {
     }
 }
 
-/// How documents are judged.
+/// Scores documents and judges them.
 struct Lesson<'a> {
     predictor: &'a Predictor<'a>,
+    judge: Judge<'a>,
+}
+
+/// How scores become what is said of a document.
+#[derive(Clone, Copy)]
+struct Judge<'a> {
     decider: Decider,
     settings: &'a DistantSettings,
     learnt: &'a Learnt,
@@ -355,9 +363,10 @@ impl Lesson<'_> {
                 chunk.iter().cloned().unzip();
             let scores = self.predictor.scores(&chunk, &mut |_| {})?;
             let passes = self.passes(group, &rows, &chunk)?;
-            for (index, (document, scores)) in chunk.iter().zip(&scores).enumerate() {
-                taught.push(self.document(document, scores, passes.get(index)));
-            }
+            let judge = self.judge;
+            let said =
+                |index: usize| judge.document(&chunk[index], &scores[index], passes.get(index));
+            taught.par_extend((0..chunk.len()).into_par_iter().map(said));
         }
         let world = session.world.size();
         if world == 1 {
@@ -385,13 +394,13 @@ impl Lesson<'_> {
         rows: &[usize],
         documents: &[Arc<TokenizedDocument>],
     ) -> Result<Vec<PassStatistics>> {
-        if self.settings.passes == 0 {
+        if self.judge.settings.passes == 0 {
             return Ok(Vec::new());
         }
         let mut statistics = vec![PassStatistics::default(); documents.len()];
-        for pass in 0..self.settings.passes {
+        for pass in 0..self.judge.settings.passes {
             // Pass and row choose the masks, whatever the number of ranks.
-            let step = (group * self.settings.passes + pass) as u64;
+            let step = (group * self.judge.settings.passes + pass) as u64;
             let visits: Vec<u64> = rows.iter().map(|&row| visit(step, row)).collect();
             let scores = self.predictor.scores_with_dropout(documents, &visits)?;
             for (statistics, scores) in statistics.iter_mut().zip(scores) {
@@ -401,6 +410,23 @@ impl Lesson<'_> {
         Ok(statistics)
     }
 
+    /// The limits of certain predictions by relation, over all documents; `None` for one pass.
+    fn uncertainty(&self, shards: &TaughtShards) -> Result<Option<ClassThresholds>> {
+        if self.judge.settings.passes == 0 {
+            return Ok(None);
+        }
+        let mut sums = ThresholdSums::new(self.judge.decider.classes.relations);
+        for group in 0..shards.num_groups() {
+            for pair in shards.kept(group)?.iter().flat_map(|document| &document.pairs) {
+                let predicted = pair.relations.iter().filter(|one| one.predicted);
+                sums.add(&predicted.map(PseudoLabel::of).collect::<Vec<_>>());
+            }
+        }
+        Ok(Some(sums.finish()))
+    }
+}
+
+impl Judge<'_> {
     /// The pairs of a document that have a label or a likely relation.
     fn document(
         &self,
@@ -409,10 +435,10 @@ impl Lesson<'_> {
         passes: Option<&PassStatistics>,
     ) -> TaughtDocument {
         let classes = self.decider.classes.count();
-        let [means, deviations] = match passes {
-            Some(passes) => [passes.means(), passes.deviations()],
-            None => [scores.logits.clone(), Vec::new()],
-        };
+        let (means, deviations) =
+            passes.map(|passes| (passes.means(), passes.deviations())).unzip();
+        let means: &[f32] = means.as_deref().unwrap_or(&scores.logits);
+        let deviations: Vec<f32> = deviations.unwrap_or_default();
         let mut labels: AHashMap<Pair, Vec<usize>> = AHashMap::new();
         for fact in &document.facts {
             labels.entry((fact.head, fact.tail)).or_default().push(fact.relation as usize);
@@ -453,24 +479,27 @@ impl Lesson<'_> {
     ) -> Vec<TaughtRelation> {
         let (decider, calibration) = (self.decider, &self.learnt.calibration);
         let predicted = decider.taken(means);
+        // Nearly all relations are far below the floor.
+        let least = (self.settings.floor / (1.0 - self.settings.floor)).ln();
         let judge = |relation: usize| {
             let class = decider.classes.of_relation(relation);
             let margin = decider.margin(logits, relation);
-            let labelled = labels.contains(&relation);
+            let (labelled, predicted) = (labels.contains(&relation), predicted.contains(&class));
+            let likely = calibration.logit(relation, margin, labelled) >= least;
+            if !(labelled || predicted || likely) {
+                return None;
+            }
             let probability = calibration.probability(relation, margin, labelled);
             let deviation = deviations.get(class).copied().unwrap_or_default();
             let one = TaughtRelation {
                 relation: relation as u16,
                 probability: TaughtRelation::units(probability),
-                predicted: predicted.contains(&class),
+                predicted,
                 deviation: (deviation * TaughtRelation::DEVIATION_UNITS).round() as u16,
             };
-            (one, labelled, probability)
+            Some((one, labelled, probability))
         };
-        let mut kept: Vec<_> = (0..decider.classes.relations)
-            .map(judge)
-            .filter(|(one, labelled, p)| *labelled || one.predicted || *p >= self.settings.floor)
-            .collect();
+        let mut kept: Vec<_> = (0..decider.classes.relations).filter_map(judge).collect();
         // Those with labels first, then those that are predicted, then the likeliest.
         kept.sort_by(|(a, a_labelled, p), (b, b_labelled, q)| {
             (b_labelled, b.predicted).cmp(&(a_labelled, a.predicted)).then(q.total_cmp(p))
@@ -480,20 +509,5 @@ impl Lesson<'_> {
         let mut relations: Vec<TaughtRelation> = kept.into_iter().map(|(one, ..)| one).collect();
         relations.sort_by_key(|one| one.relation);
         relations
-    }
-
-    /// The limits of certain predictions by relation, over all documents; `None` for one pass.
-    fn uncertainty(&self, shards: &TaughtShards) -> Result<Option<ClassThresholds>> {
-        if self.settings.passes == 0 {
-            return Ok(None);
-        }
-        let mut sums = ThresholdSums::new(self.decider.classes.relations);
-        for group in 0..shards.num_groups() {
-            for pair in shards.kept(group)?.iter().flat_map(|document| &document.pairs) {
-                let predicted = pair.relations.iter().filter(|one| one.predicted);
-                sums.add(&predicted.map(PseudoLabel::of).collect::<Vec<_>>());
-            }
-        }
-        Ok(Some(sums.finish()))
     }
 }
