@@ -172,6 +172,11 @@ fn teaching_gives_the_same_shards_on_any_number_of_ranks_and_after_a_break() {
         lines.values().map(|line| line["loss"].to_string()).collect::<Vec<_>>()
     };
     assert_eq!(losses("as-is"), losses("plain"));
+    let mixed = "run recipe.toml --run-dir m --set system=atlop --set atlop.emb_size=64 \
+        --set variants=[\"student\"] --set distant.human_weight=2 --set student.steps=2 \
+        --set refine.steps=1 --set finetune.steps=1";
+    let said = place.good(mixed);
+    assert!(said.contains("student-distant: distant 24 × 1, human 8 × 2, 40 visits"), "{said}");
     for rule in ["weighted", "drop", "hard", "mixed", "predicted"] {
         place.good(&tuned("one", rule, rule));
     }

@@ -16,6 +16,9 @@ pub struct DistantSettings {
     pub ignore_dropped: bool,
     /// Weight in the loss of soft targets of relations without a label.
     pub soft_weight: f32,
+    /// How often a student's epoch visits each annotated document beside the taught ones; 0: not at
+    /// all.
+    pub human_weight: f64,
     /// The teacher's relations below this probability are not stored; they are negatives.
     pub floor: f64,
     /// The most relations that are stored of a pair, those with labels not counted.
@@ -31,7 +34,7 @@ pub struct DistantSettings {
 }
 
 /// Keys that a teacher does not read.
-pub const KEYS_OF_STUDENTS: [&str; 3] = ["rule", "ignore_dropped", "soft_weight"];
+pub const KEYS_OF_STUDENTS: [&str; 4] = ["rule", "ignore_dropped", "soft_weight", "human_weight"];
 
 impl Default for DistantSettings {
     fn default() -> Self {
@@ -39,6 +42,7 @@ impl Default for DistantSettings {
             rule: LabelRule::default(),
             ignore_dropped: false,
             soft_weight: 1.0,
+            human_weight: 0.0,
             floor: 0.01,
             top: 4,
             passes: 0,
@@ -59,6 +63,7 @@ impl DistantSettings {
             ("floor", self.floor, (0.0..1.0).contains(&self.floor), "from 0 to below 1"),
             ("top", self.top as f64, self.top > 0, "at least 1"),
             ("soft_weight", self.soft_weight.into(), weight(self.soft_weight.into()), "0 or more"),
+            ("human_weight", self.human_weight, weight(self.human_weight), "0 or more"),
             ("tokens", self.tokens as f64, self.tokens <= 512, "at most 512"),
             ("passes", self.passes as f64, self.passes != 1, "0, or 2 and more"),
         ];

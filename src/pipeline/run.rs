@@ -315,12 +315,21 @@ impl<'a> Pipeline<'a> {
         let ActiveRun { recipe, session, .. } = self.run;
         let settings = recipe.settings()?;
         let (human, dev) = (self.data.training(&recipe.data)?, self.data.need(Role::Dev)?);
-        let distant = TrainingShards { name: "distant".into(), ..TrainingShards::alone(taught) };
+        let mut both =
+            vec![TrainingShards { name: "distant".into(), ..TrainingShards::alone(taught) }];
+        let weight = recipe.distant.human_weight;
+        if weight > 0.0 {
+            let beside = |own: &TrainingShards| TrainingShards {
+                weight: own.weight * weight,
+                ..own.clone()
+            };
+            both.extend(human.iter().map(beside));
+        }
         let stage = student_stage_of(variant);
         let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
         let task = FinetuneTask {
             stage: &stage,
-            train: &[distant],
+            train: &both,
             dev: &dev,
             start: start.map(Checkpoint::path),
             heads_from: None,

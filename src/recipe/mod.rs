@@ -290,6 +290,16 @@ impl Recipe {
 
     /// Refuses a student whose teacher does not store what it learns.
     fn check_teacher(&self, settings: &Settings) -> Result<()> {
+        if settings.student().learns() == Some(TeacherColumn::Logits)
+            && self.distant.human_weight > 0.0
+        {
+            let message = format!(
+                "distant.human_weight is {}, but a student of `{}` learns logits, which annotated \
+                 documents do not have",
+                self.distant.human_weight, self.system
+            );
+            return Err(Error::recipe(message).with_hint("set distant.human_weight = 0"));
+        }
         let missing = match settings.student().learns() {
             Some(TeacherColumn::Tokens) if self.distant.tokens == 0 => "distant.tokens = 32",
             Some(TeacherColumn::Logits) if !self.distant.logits => "distant.logits = true",
