@@ -70,7 +70,7 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
     for row in 0..store.len() {
         let document = store.get(row);
         let places = places(&document);
-        let judged = Judged::of(&document, source.rules);
+        let judged = TaughtLabels::of(&document, source.rules);
         let labels = document.facts.iter().enumerate().map(|(number, fact)| (Some(number), fact));
         let more = judged.added();
         added += more.len();
@@ -194,12 +194,12 @@ fn left_out(
 
 /// What a teacher and the rules say of the relations of a document, by head, tail and relation.
 #[derive(Default)]
-struct Judged {
+struct TaughtLabels {
     probabilities: HashMap<(u32, u32, u32), f64>,
     decisions: BTreeMap<(u32, u32, u32), LabelDecision>,
 }
 
-impl Judged {
+impl TaughtLabels {
     fn of(document: &TokenizedDocument, rules: Option<&LabelRules>) -> Self {
         let (Some(rules), Some(pairs)) = (rules, &document.taught) else { return Self::default() };
         let stored = pairs.iter().flat_map(|pair| {

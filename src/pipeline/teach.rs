@@ -124,7 +124,7 @@ pub fn teach(
     let label = format!("teach {}", task.input.file_name().unwrap_or_default().to_string_lossy());
     let _section = session.world.watchdog().unbounded_section(label.clone());
     let teller = teacher.predictor(session).with_tokens(settings.tokens);
-    let judge = Judge { decider: teacher.decider, settings, learnt: &learnt };
+    let judge = PairJudge { decider: teacher.decider, settings, learnt: &learnt };
     let lesson = Lesson { predictor: &teller, judge };
     let total = shards.manifest().documents as u64;
     let mut progress = Progress::new(&label, total, 0, session.is_root());
@@ -336,12 +336,12 @@ impl DevLabels {
 /// Scores documents and judges them.
 struct Lesson<'a> {
     predictor: &'a Predictor<'a>,
-    judge: Judge<'a>,
+    judge: PairJudge<'a>,
 }
 
 /// How scores become what is said of a document.
 #[derive(Clone, Copy)]
-struct Judge<'a> {
+struct PairJudge<'a> {
     decider: Decider,
     settings: &'a DistantSettings,
     learnt: &'a Learnt,
@@ -426,7 +426,7 @@ impl Lesson<'_> {
     }
 }
 
-impl Judge<'_> {
+impl PairJudge<'_> {
     /// The pairs of a document that have a label or a likely relation.
     fn document(
         &self,
