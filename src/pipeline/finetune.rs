@@ -22,7 +22,9 @@ use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::ModelKind;
 use crate::systems::evidence::{EvidenceSettings, EvidenceSource};
-use crate::systems::{Extraction, ExtractionSource, Model, Settings, TrainingDocuments};
+use crate::systems::{
+    Extraction, ExtractionSource, Model, Settings, TrainingDocuments, TrainingSource,
+};
 use crate::train::{Checkpoint, RunFolder, Schedule, Select};
 use crate::{DataError, Error, Result};
 
@@ -242,9 +244,10 @@ fn check_shards(
         ));
         return Err(error.with_hint("name annotated documents with --dev (data.dev in a recipe)"));
     }
+    let sources = train.sources();
     let unlabelled =
-        |store: &&DocumentStore| (0..store.len()).all(|row| store.get(row).facts.is_empty());
-    if let Some(store) = train.stores().iter().find(unlabelled) {
+        |source: &&TrainingSource| (0..source.store.len()).all(|row| !source.is_learnt(row));
+    if let Some(TrainingSource { store, .. }) = sources.iter().find(unlabelled) {
         let error = Error::recipe(format!(
             "{}: no document has a label to fine-tune on",
             store.folder().display()

@@ -219,6 +219,14 @@ impl ShardManifest {
                 return Err(format!("`{}` is not the name of a file in this folder", entry.file));
             }
         }
+        if let Some(taught) = &self.taught {
+            let limits =
+                taught.uncertainty.as_ref().map_or(taught.thresholds.len(), |it| it.0.len());
+            if [taught.thresholds.len(), limits].iter().any(|&count| count != self.relations.len())
+            {
+                return Err("the teacher's thresholds are not those of its relations".into());
+            }
+        }
         let rows = self.shards.iter().try_fold(0usize, |sum, shard| sum.checked_add(shard.rows));
         if rows != Some(self.documents) || u32::try_from(self.documents).is_err() {
             return Err(format!(

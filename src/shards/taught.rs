@@ -200,7 +200,7 @@ impl TaughtShards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distant::Calibration;
+    use crate::distant::{Calibration, RuleThresholds};
     use crate::shards::DocumentStore;
     use crate::shards::testing::{corpus, prepared};
     use crate::text::TaughtRelation;
@@ -216,7 +216,7 @@ mod tests {
             logits: false,
             calibration: Calibration::plain(3),
             fit: None,
-            thresholds: Vec::new(),
+            thresholds: vec![RuleThresholds::FIXED; 3],
             uncertainty: None,
             bytes_per_document: 0.0,
         }

@@ -176,7 +176,7 @@ impl BatchSource for ExtractionSource<'_> {
                 let (examples, decisions) = (&examples[range.clone()], &decisions[range]);
                 let classes = self.classes;
                 let mut batch = RelationBatch::new(&*self.layout, examples, classes, self.loss)?;
-                if decisions.iter().any(Option::is_some) {
+                if self.documents.is_soft() {
                     batch = batch.with_soft_targets(decisions, examples, classes)?;
                 }
                 batch.attention = self.attention(examples);
@@ -361,5 +361,20 @@ mod tests {
         let losses =
             |batch: &RelationBatch| system.losses(batch, EVALUATION).unwrap()[0].double_value(&[]);
         assert!(losses(&mixed).is_finite() && losses(&mixed) != losses(&hard));
+
+        // Documents that no teacher has judged have the same loss beside taught ones and alone.
+        let plain = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
+        let settings = DistantSettings { rule: LabelRule::Soft, ..DistantSettings::default() };
+        let rules = settings.rules(&thresholds, None).unwrap();
+        let taught = TrainingSource { rules: Some(&rules), ..TrainingSource::alone(&store)[0] };
+        let both = [taught, TrainingSource::alone(&plain)[0]];
+        let sum = |budget| {
+            let source = ExtractionSource::new(&system, &both, 4, budget, 5).unwrap();
+            let batches = source.prepare(0, Share { rank: 0, world: 1 }).unwrap().micro;
+            (batches.len(), batches.iter().map(losses).sum::<f64>())
+        };
+        let ((one, whole), (four, divided)) = (sum(100_000), sum(1));
+        assert_eq!((one, four), (1, 4));
+        assert!((whole - divided).abs() < 1e-4 * whole, "{whole} {divided}");
     }
 }

@@ -43,7 +43,7 @@ impl<'a> TrainingSource<'a> {
     }
 
     /// Whether a document is trained on: it has a label, or rules speak of it.
-    fn is_learnt(&self, row: usize) -> bool {
+    pub fn is_learnt(&self, row: usize) -> bool {
         let document = self.store.get(row);
         !document.facts.is_empty() || self.rules.is_some() && document.taught.is_some()
     }
@@ -141,6 +141,12 @@ impl<'a> TrainingDocuments<'a> {
     pub fn get(&self, row: usize) -> Arc<TokenizedDocument> {
         let (source, row) = self.locate(row);
         source.document(row)
+    }
+
+    /// Whether some targets are soft. Then all batches have the loss over soft targets, whichever
+    /// documents they hold.
+    pub fn is_soft(&self) -> bool {
+        self.sources.iter().any(|source| source.rules.is_some_and(|rules| rules.rule.is_soft()))
     }
 
     /// What soft rules decide on a row, by its labels as they were; `None` without such rules, and
