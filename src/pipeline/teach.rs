@@ -17,6 +17,7 @@ use super::calibrate::observations;
 use super::model::LoadedExtractor;
 use super::predictor::{Decider, DocumentScores, Predictor, shared_scores};
 use super::session::Session;
+use super::training_shards::same_relations;
 use crate::base::{Progress, say};
 use crate::distant::{
     ByRelation, Calibration, CalibrationFit, ClassThresholds, CrossFit, DistantSettings, FOLDS,
@@ -296,14 +297,7 @@ struct DevLabels {
 impl DevLabels {
     fn read(folder: &Path, dev: &DocumentStore) -> Result<Self> {
         let store = DocumentStore::open(folder, StoreOptions::default())?;
-        if store.relations() != dev.relations() {
-            let message = format!(
-                "{} and {} have different relations",
-                folder.display(),
-                dev.folder().display()
-            );
-            return Err(Error::recipe(message).with_hint("prepare both with the same --relations"));
-        }
+        same_relations(&store, dev)?;
         let mut missing = 0;
         let mut of_row = |row: usize| {
             let title = dev.title(row);

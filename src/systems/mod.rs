@@ -10,6 +10,7 @@ pub mod atlop;
 mod attention_targets;
 pub mod baselines;
 pub(crate) mod cases;
+mod classes;
 pub mod docre_ii;
 mod documents;
 pub mod dreeam;
@@ -39,12 +40,13 @@ pub mod words;
 
 pub use crate::torch::on;
 pub use attention_targets::{AttentionTargets, PairTarget};
+pub use classes::{Classes, NaClass};
 pub use documents::{DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{
-    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, Layout, Model, NaClass,
-    Pair, RelationBatch, RelationLoss, Tables, relation_loss_sum, tables,
+    DecisionRule, Example, Extraction, Extractor, Foundation, Layout, Model, Pair, RelationBatch,
+    RelationLoss, Tables, relation_loss_sum, tables,
 };
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use positive_unlabelled::{NegativeRisk, RiskKind, RiskRule};
