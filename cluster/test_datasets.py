@@ -15,7 +15,7 @@ from datasets import List, Value, disable_progress_bars, load_dataset
 
 disable_progress_bars()
 
-text, number = Value("string"), Value("uint32")
+text, number, small = Value("string"), Value("uint32"), Value("uint16")
 mention = {"name": text, "sentence": number, "start": number, "end": number}
 candidates = List({"head": number, "tail": number, "excluded": Value("bool")})
 shard_columns = {
@@ -29,6 +29,17 @@ shard_columns = {
     "labelled": Value("bool"),
     "candidates": candidates,
     "kept": List({"head": number, "tail": number, "score": Value("float32")}),
+    "taught": List(
+        {
+            "head": number,
+            "tail": number,
+            "relations": List({"relation": small, "probability": small, "predicted": Value("bool"), "deviation": small}),
+            "evidence": List(Value("uint8")),
+            "tokens": List(small),
+            "weights": List(small),
+        }
+    ),
+    "teacher_logits": List(small),
 }
 table_columns = {
     "title": text,
