@@ -32,6 +32,11 @@ impl Place {
 
     /// Calls the program on a number of ranks; exit code, and all that it said.
     fn call(&self, ranks: usize, line: &str) -> (Option<i32>, String) {
+        self.call_with(ranks, &line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// As [`call`](Self::call), for arguments that may hold spaces.
+    fn call_with(&self, ranks: usize, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = if ranks == 1 {
             Command::new(program())
         } else {
@@ -41,8 +46,7 @@ impl Place {
             command
         };
         free_of_launchers(&mut command);
-        let output =
-            command.args(line.split_whitespace()).current_dir(self.0.path()).output().unwrap();
+        let output = command.args(arguments).current_dir(self.0.path()).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout) + &text(&output.stderr))
     }
@@ -114,6 +118,20 @@ fn a_student_learns_what_the_baseline_says() {
     let counts = place.json("ledger.json");
     assert!(counts["kept"].as_u64() < counts["labels"].as_u64(), "{ledger}");
     assert!(place.path("r/labels.parquet").exists());
+    let world = place.json("r/data/world/train_distant.json");
+    let title = world[0]["title"].as_str().unwrap();
+    let mut query = vec!["why", "r", "--title", title, "--json", "why.json"];
+    let label = &world[0]["labels"][0];
+    let (head, tail) = (label["h"].to_string(), label["t"].to_string());
+    query.extend(["--head", &head, "--tail", &tail]);
+    let (code, said) = place.call_with(1, &query);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("judged by baseline: ") && said.contains("by the rule: soft"), "{said}");
+    let judged = &place.json("why.json")["roles"][0]["about"][0]["judgements"];
+    let own = judged.as_array().unwrap().iter().find(|said| said["relation"] == label["r"]);
+    let target = own.unwrap()["target"].as_f64().unwrap();
+    let probability = own.unwrap()["probability"].as_f64().unwrap_or_default();
+    assert!((target - probability).abs() < 1e-6, "{judged}");
     let again = place.good(&line);
     assert!(!again.contains("student-distant: step"), "{again}");
     // What is not known to any teacher: labels as they are.

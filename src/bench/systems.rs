@@ -12,7 +12,7 @@ use crate::base::{read_json, say, to_json, write_whole};
 use crate::corpus::Format;
 use crate::corpus::formats::{DocredWriter, ReadOptions};
 use crate::eval::{EvaluateOptions, FactSets, Gold, OfficialScores, Prediction, evaluate};
-use crate::pipeline::{Role, RunData, gold_of, known_facts, prepare_data};
+use crate::pipeline::{OpenShards, Role, RunData, TrainingShards, gold_of, prepare_data};
 use crate::recipe::{DataSources, Recipe};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::{Reads, SystemInfo, find, systems};
@@ -197,8 +197,8 @@ impl Splits {
         let apart = self.train != self.held_out;
         let facts = apart
             .then(|| {
-                let train = DocumentStore::open(&self.train, StoreOptions::default())?;
-                known_facts(self.facts.as_deref(), &train)
+                let train = OpenShards::open(&[TrainingShards::alone(&self.train)])?;
+                train.known_facts(self.facts.as_deref())
             })
             .transpose()?;
         let options = EvaluateOptions {

@@ -304,21 +304,6 @@ pub fn gold_of(store: &DocumentStore) -> Vec<Document> {
     (0..store.len()).map(|row| document_of(store, row)).collect()
 }
 
-/// The facts that Ign F1 ignores: those of the file that a recipe names, or else those of the
-/// documents that were trained on, whatever their format.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn known_facts(named: Option<&Path>, trained_on: &DocumentStore) -> Result<FactSet> {
-    named.map_or_else(
-        || {
-            let documents = (0..trained_on.len()).map(|row| document_of(trained_on, row));
-            Ok(FactSet::from_documents(documents))
-        },
-        FactSet::load,
-    )
-}
-
 /// The document of a row; without its words unless the store was opened with them.
 pub fn document_of(store: &DocumentStore, row: usize) -> Document {
     let encoded: &TokenizedDocument = &store.get(row);

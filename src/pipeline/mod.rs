@@ -40,7 +40,7 @@ pub use audit::{AuditTask, audit};
 pub use check::{WHOLE_FILE, survey_files};
 pub use convert::{DocumentForm, convert};
 pub use data::{Role, RunData, named_tokenizer, prepare_data, training_shards};
-pub use evaluate::{EvaluateTask, Evaluation, document_of, evaluate, gold_of, known_facts};
+pub use evaluate::{EvaluateTask, Evaluation, document_of, evaluate, gold_of};
 pub use evidence::facts_of;
 pub use export::export;
 pub use finetune::{FinetuneTask, finetune, finetune_in_stages};

@@ -1,11 +1,13 @@
 //! What a run says about a document, and why: its role, its labels and whether they are true, how
-//! the ranker placed its pairs, and what each variant predicts. With several runs, what each of
+//! the ranker placed its pairs, what teachers say of them, and what each variant predicts. With
+//! several runs, what each of
 //! them predicts for the same document.
 //!
 //! Everything is read from the run folder, whose stages need not all be done. Not for: computing
 //! anything again.
 
 mod explanation;
+mod judgements;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use self::explanation::{
     ExplainedDocument, ExplainedEntity, ExplainedLabel, ExplainedPair, ExplainedPrediction,
     Explanation,
 };
+use self::judgements::Judgements;
 use crate::base::run_files;
 use crate::corpus::synth::Truth;
 use crate::corpus::{Document, Entity, Fact, RelationSet};
@@ -108,6 +111,7 @@ struct DocumentContext<'a> {
     kept: Option<usize>,
     elsewhere: Elsewhere,
     truth: Option<Truth>,
+    judgements: Judgements,
 }
 
 impl<'a> DocumentContext<'a> {
@@ -134,6 +138,11 @@ impl<'a> DocumentContext<'a> {
             kept,
             elsewhere: elsewhere(store, row)?,
             truth: if role == Role::Distant.name() { truth_of(run)? } else { None },
+            judgements: if role == Role::Distant.name() {
+                Judgements::read(run, recipe, store.title(row))?
+            } else {
+                Judgements::default()
+            },
         })
     }
 
@@ -188,18 +197,22 @@ impl<'a> DocumentContext<'a> {
             document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
         pairs.extend(predictions.values().flatten().map(|fact| (fact.h_idx, fact.t_idx)));
         let single = head.zip(tail);
+        pairs.extend(self.judgements.added());
         pairs.extend(single);
         let mut about = Vec::new();
         for (head, tail) in pairs.into_iter().filter(asked) {
             let mut pair = self.pair((head, tail));
             if let Some(relation) = &relation {
                 pair.labels.retain(|label| label.relation == *relation);
+                pair.judgements.retain(|said| said.relation == *relation);
                 pair.predictions.retain(|fact| fact.relation == *relation);
             }
             if single.is_some() {
                 pair.text = sentences_of_pair(document, head, tail);
             }
-            if single.is_some() || !pair.labels.is_empty() || !pair.predictions.is_empty() {
+            let silent =
+                pair.labels.is_empty() && pair.predictions.is_empty() && pair.judgements.is_empty();
+            if single.is_some() || !silent {
                 about.push(pair);
             }
         }
@@ -283,6 +296,7 @@ impl<'a> DocumentContext<'a> {
             kept: self.kept.map(|kept| place.is_some_and(|place| place < kept)),
             together: named(head).intersection(&named(tail)).copied().collect(),
             labels,
+            judgements: self.judgements.of((head, tail), self.store.relations()),
             predictions,
             text: Vec::new(),
         }

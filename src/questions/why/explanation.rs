@@ -72,6 +72,8 @@ pub struct ExplainedPair {
     pub together: Vec<usize>,
     /// Its labels.
     pub labels: Vec<ExplainedLabel>,
+    /// What teachers say of its relations, and what the rules make of it.
+    pub judgements: Vec<TeacherJudgement>,
     /// What the variants predict for it.
     pub predictions: Vec<ExplainedPrediction>,
     /// The sentences that name one of the two, where a single pair was asked about.
@@ -95,6 +97,24 @@ pub struct ExplainedLabel {
     pub elsewhere_count: usize,
     /// Variants that were asked and do not predict it.
     pub missed_by: Vec<String>,
+}
+
+/// What a teacher says of a relation of a pair.
+#[derive(Clone, Debug, Serialize)]
+pub struct TeacherJudgement {
+    /// The variant that taught.
+    pub teacher: String,
+    /// Identifier of the relation.
+    pub relation: String,
+    /// Its name.
+    pub name: String,
+    /// Calibrated probability that the relation holds; `None` where the teacher stored none,
+    /// because it was below `distant.floor` or not among the `distant.top` likeliest.
+    pub probability: Option<f64>,
+    /// What the rule of the run does with the relation; `None` where labels stay as they are.
+    pub action: Option<&'static str>,
+    /// The target that training takes, from 0 to 1, if a rule gave one.
+    pub target: Option<f32>,
 }
 
 /// A predicted fact of a pair.
@@ -180,6 +200,7 @@ impl fmt::Display for ExplainedPair {
         });
         write!(f, "{}", told.join("; "))?;
         self.labels.iter().try_for_each(|label| write!(f, "\n        {label}"))?;
+        self.judgements.iter().try_for_each(|said| write!(f, "\n        {said}"))?;
         self.predictions.iter().try_for_each(|fact| write!(f, "\n        {fact}"))?;
         if !self.text.is_empty() {
             let marked = |part: &TextPart| match part.role {
@@ -213,6 +234,20 @@ impl fmt::Display for ExplainedLabel {
                 more => format!(" and {more} more"),
             };
             write!(f, "; the same fact in {}{more}", self.elsewhere.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for TeacherJudgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "judged by {}: {} `{}`", self.teacher, self.relation, self.name)?;
+        match self.probability {
+            Some(probability) => write!(f, ", probability {probability:.3}")?,
+            None => write!(f, ", unlikely: no probability was stored")?,
+        }
+        if let Some((action, target)) = self.action.zip(self.target) {
+            write!(f, "; by the rule: {action}, target {target:.3}")?;
         }
         Ok(())
     }
