@@ -85,12 +85,10 @@ pub enum Error {
         error: Box<Error>,
     },
     /// The run was asked to stop and can be resumed (exit code 75).
-    #[error("stopped on request at step {step} of stage `{stage}`")]
+    #[error("stopped on request {place}")]
     Stopped {
-        /// The stage that was running.
-        stage: String,
-        /// The last step that was completed and saved.
-        step: u64,
+        /// Where: `at step N of stage S`, or `while` it did what.
+        place: String,
     },
     /// A loss or a gradient is not a finite number; no parameter was changed (exit code 70).
     #[error("the loss or the gradient of step {step} of stage `{stage}` is not finite{culprits}")]

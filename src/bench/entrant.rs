@@ -81,9 +81,9 @@ fn measure(
     let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let documents: Vec<Arc<TokenizedDocument>> =
         (0..store.len()).map(|row| store.get(row)).collect();
-    predictor.scores(&documents[..WARM_UP.min(documents.len())], &mut |_| {})?;
+    predictor.scores(&documents[..WARM_UP.min(documents.len())], &mut |_| Ok(()))?;
     let started = Instant::now();
-    let scores = predictor.scores(&documents, &mut |_| {})?;
+    let scores = predictor.scores(&documents, &mut |_| Ok(()))?;
     let seconds = started.elapsed().as_secs_f64();
     let decider = Decider::of(&*loaded.model, checkpoint.trainer()?.threshold);
     let official = splits.score(store, &predictions(&scores, store, decider))?;

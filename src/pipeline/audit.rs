@@ -151,7 +151,7 @@ fn checkpoint_scores<'a>(
     let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let decider = Decider::of(&*loaded.model, None);
     let mut margins = AHashMap::new();
-    for (row, scores) in rows.zip(predictor.scores(&documents, &mut |_| {})?) {
+    for (row, scores) in rows.zip(predictor.scores(&documents, &mut |_| Ok(()))?) {
         for ((head, tail), logits) in decider.rows(&scores) {
             let of_class = |relation| decider.margin(logits, relation);
             let all: Vec<f32> = (0..decider.classes.relations).map(of_class).collect();

@@ -77,7 +77,7 @@ impl<'a> Fusion<'a> {
                     made.push(Arc::new(pseudo.document));
                 }
             }
-            let scored = self.predictor.scores(&made, &mut |_| {})?;
+            let scored = self.predictor.scores(&made, &mut |_| Ok(()))?;
             let mut rows: Vec<BTreeMap<Pair, Vec<f32>>> = vec![BTreeMap::new(); chunk.len()];
             for ((number, entities), scores) in owners.iter().zip(&scored) {
                 self.add_rows(&mut rows[*number], entities, scores);

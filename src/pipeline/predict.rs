@@ -289,8 +289,10 @@ fn predict_documents(
     let PredictWork { documents, session, threshold, .. } = *work;
     let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
-    let scores =
-        predictor.scores(documents, &mut |done| progress.update(done as u64, String::new))?;
+    let scores = predictor.scores(documents, &mut |done| {
+        progress.update(done as u64, String::new);
+        Ok(())
+    })?;
     let mut decider = Decider::of(&*loaded.model, threshold);
     decider.evidence = options.evidence_rule(decider.evidence, &scores, loaded)?;
     let relations = &loaded.description.relations;

@@ -234,14 +234,15 @@ impl<'a> Predictor<'a> {
         Self { tokens, ..self }
     }
 
-    /// Logits for each document, in the given order.
+    /// Logits for each document, in the given order. `done` is told after each pass how many
+    /// documents are done.
     ///
     /// # Errors
-    /// A document over the length limit; errors of libtorch.
+    /// A document over the length limit; errors of libtorch and of `done`.
     pub fn scores(
         &self,
         documents: &[Arc<TokenizedDocument>],
-        done: &mut dyn FnMut(usize),
+        done: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<DocumentScores>> {
         self.pass_over(documents, None, done)
     }
@@ -256,14 +257,14 @@ impl<'a> Predictor<'a> {
         documents: &[Arc<TokenizedDocument>],
         visits: &[u64],
     ) -> Result<Vec<DocumentScores>> {
-        self.pass_over(documents, Some(visits), &mut |_| {})
+        self.pass_over(documents, Some(visits), &mut |_| Ok(()))
     }
 
     fn pass_over(
         &self,
         documents: &[Arc<TokenizedDocument>],
         visits: Option<&[u64]>,
-        done: &mut dyn FnMut(usize),
+        done: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<DocumentScores>> {
         let forward = Forward { train: visits.is_some(), ..self.forward };
         let _guard = tch::no_grad_guard();
@@ -292,7 +293,7 @@ impl<'a> Predictor<'a> {
                 scores[index] = result;
             }
             finished += chunk.len();
-            done(finished);
+            done(finished)?;
         }
         Ok(scores)
     }
@@ -348,7 +349,9 @@ pub fn shared_scores(
         .unbounded_section(format!("predicting {}", store.folder().display()));
     let mine: Vec<Arc<TokenizedDocument>> =
         session.share(0..store.len()).map(|row| store.get(row)).collect();
-    let scores = predictor.scores(&mine, &mut |_| {})?;
+    let doing = format!("while predicting {}", store.folder().display());
+    let scores = predictor.scores(&mine, &mut |_| session.going_on(&doing));
+    let scores = session.world.agree(scores)?;
     DocumentScores::gather(scores, store.len(), session)
 }
 

@@ -1,7 +1,8 @@
 //! What all stages share in one process: the ranks, the device, the signals.
 
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tch::{Device, Tensor};
@@ -22,6 +23,8 @@ pub struct Session {
     pub device: Device,
     /// Stop and save requests.
     pub signals: Signals,
+    /// The run folder, once there is one.
+    run: OnceLock<PathBuf>,
 }
 
 impl Session {
@@ -55,7 +58,7 @@ impl Session {
     ) -> Result<(Self, T)> {
         let mut world = World::start()?;
         match prepare(&mut world, told, machine) {
-            Ok((device, told)) => Ok((Self { world, device, signals }, told)),
+            Ok((device, told)) => Ok((Self { world, device, signals, run: OnceLock::new() }, told)),
             Err(error) => world.close(Err(error)),
         }
     }
@@ -72,7 +75,22 @@ impl Session {
             ("the run folder (do all machines see the same one?)", run.identity()),
         ])?;
         self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
+        self.run.get_or_init(|| run.path().to_owned());
         self.world.record(run.path())
+    }
+
+    /// For loops outside of training, which saves a checkpoint first: an error once this rank was
+    /// asked to stop. `place` says where, such as `while predicting dev`. Other ranks must learn of
+    /// the error, as [`World::agree`] tells them.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub fn going_on(&self, place: &str) -> Result<()> {
+        let asked = self.run.get().is_some_and(|run| self.signals.stop_requested(run));
+        match asked || self.signals.stopped() {
+            true => Err(Error::Stopped { place: place.to_owned() }),
+            false => Ok(()),
+        }
     }
 
     /// Makes sure that all ranks read the same shards.

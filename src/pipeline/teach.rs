@@ -349,19 +349,7 @@ impl Lesson<'_> {
         documents: &[TokenizedDocument],
         session: &Session,
     ) -> Result<TaughtGroup> {
-        let mine: Vec<(usize, Arc<TokenizedDocument>)> =
-            session.share(documents.iter().cloned().map(Arc::new).enumerate()).collect();
-        let mut taught: TaughtGroup = Vec::new();
-        for chunk in mine.chunks(CHUNK) {
-            let (rows, chunk): (Vec<usize>, Vec<Arc<TokenizedDocument>>) =
-                chunk.iter().cloned().unzip();
-            let scores = self.predictor.scores(&chunk, &mut |_| {})?;
-            let passes = self.passes(group, &rows, &chunk)?;
-            let judge = self.judge;
-            let said =
-                |index: usize| judge.document(&chunk[index], &scores[index], passes.get(index));
-            taught.par_extend((0..chunk.len()).into_par_iter().map(said));
-        }
+        let taught = session.world.agree(self.share_of(group, documents, session))?;
         let world = session.world.size();
         if world == 1 {
             return Ok(taught);
@@ -379,6 +367,30 @@ impl Lesson<'_> {
         Ok((0..documents.len())
             .map(|item| shares[item % world].next().unwrap_or_default())
             .collect())
+    }
+
+    /// What the teacher says of this rank's share of them.
+    fn share_of(
+        &self,
+        group: usize,
+        documents: &[TokenizedDocument],
+        session: &Session,
+    ) -> Result<TaughtGroup> {
+        let mine: Vec<(usize, Arc<TokenizedDocument>)> =
+            session.share(documents.iter().cloned().map(Arc::new).enumerate()).collect();
+        let mut taught: TaughtGroup = Vec::new();
+        for chunk in mine.chunks(CHUNK) {
+            let (rows, chunk): (Vec<usize>, Vec<Arc<TokenizedDocument>>) =
+                chunk.iter().cloned().unzip();
+            let mut done = |_| session.going_on("while teaching");
+            let scores = self.predictor.scores(&chunk, &mut done)?;
+            let passes = self.passes(group, &rows, &chunk)?;
+            let judge = self.judge;
+            let said =
+                |index: usize| judge.document(&chunk[index], &scores[index], passes.get(index));
+            taught.par_extend((0..chunk.len()).into_par_iter().map(said));
+        }
+        Ok(taught)
     }
 
     /// Statistics of the logits over passes with dropout, by document; empty without passes.

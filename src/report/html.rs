@@ -199,6 +199,9 @@ fn stages(data: &ReportData) -> Vec<(String, String)> {
         let series: Vec<_> = curves
             .map(|curve| Series { name: curve.task.clone(), points: curve.points.clone() })
             .collect();
+        if tasks && series.len() == 1 {
+            return (String::new(), String::new());
+        }
         let title = format!("{stage}, {}", if tasks { "by task" } else { "total" });
         let svg = lines(&Axes { title: &title, x: "step", y: "loss", ..Axes::default() }, &series);
         (title, svg)

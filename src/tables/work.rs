@@ -103,8 +103,8 @@ fn wait_for_lock(stage: &SharedStage, session: &Session) -> Result<FileLock> {
             Err(_) => {}
         }
         if session.signals.stop_requested(&stage.folder) {
-            let stage = stage.folder.display().to_string();
-            return Err(Error::Stopped { stage, step: 0 });
+            let place = format!("while waiting for {}", stage.folder.display());
+            return Err(Error::Stopped { place });
         }
         std::thread::sleep(LOOK);
     }

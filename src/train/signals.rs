@@ -40,7 +40,24 @@ impl Signals {
 
     /// Whether this rank was asked to stop, by a signal or by a `STOP` file in the run folder.
     pub fn stop_requested(&self, run: &Path) -> bool {
-        self.stop.load(Ordering::Relaxed) || run.join(run_files::STOP).exists()
+        self.stopped() || run.join(run_files::STOP).exists()
+    }
+
+    /// Whether this rank was asked to stop by a signal.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a stop, as a signal does.
+    #[cfg(test)]
+    pub fn request(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the request back.
+    #[cfg(test)]
+    pub fn withdraw(&self) {
+        self.stop.store(false, Ordering::Relaxed);
     }
 
     /// Whether a checkpoint was asked for by a `SAVE` file.

@@ -32,6 +32,9 @@ pub struct TrainerState {
     /// Fine-tuning: how margins become probabilities, fitted on dev at the best step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// Whether the boundary of this step is still to be reached: the run was asked to stop there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unjudged: bool,
     /// Seconds of training so far.
     pub seconds: f64,
     /// Steps in a row whose update was skipped because a number was not finite.

@@ -30,7 +30,7 @@ use crate::base::{Progress, say};
 use crate::ranks::{ReduceOp, World};
 use crate::sampling::OrderHash;
 use crate::torch::{Adam, Dropout, GradientBuckets, Precision};
-use crate::{Error, Result};
+use crate::{Error, Result, exit_code};
 
 /// The first step of a process may take this long, however short the limit is.
 const FIRST_STEP_LIMIT: Duration = Duration::from_secs(900);
@@ -123,6 +123,9 @@ impl<'a, O: Objective> Trainer<'a, O> {
     ) -> Result<()> {
         let total = self.settings.total_steps;
         let mut progress = Progress::new(context.stage, total, self.state.step, context.is_root());
+        if self.state.unjudged {
+            self.at_boundary(&StepReport::default(), context, &progress, boundary)?;
+        }
         std::thread::scope(|scope| {
             let batches =
                 prefetch(scope, source, self.state.step..total, self.division, context.share());
@@ -434,12 +437,29 @@ impl<'a, O: Objective> Trainer<'a, O> {
     ) -> Result<()> {
         let schedule = &self.settings.schedule;
         let (step, total) = (self.state.step, self.settings.total_steps);
+        let stage = self.state.stage.clone();
         let last = step == total;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         self.state.finished = last;
         let mut save = last || report.stop || report.save || due(schedule.checkpoint_steps);
-        if last || due(self.settings.boundary_steps) {
-            save |= boundary.reached(&mut self.state, progress)?;
+        self.state.unjudged = last || due(self.settings.boundary_steps);
+        let stopped = || Error::Stopped { place: format!("at step {step} of stage `{stage}`") };
+        if self.state.unjudged {
+            // What a boundary does may take minutes, so a request to stop comes first.
+            let reached = match report.stop {
+                true => Err(stopped()),
+                false => boundary.reached(&mut self.state, progress),
+            };
+            match reached {
+                Ok(wanted) => save |= wanted,
+                Err(error) if error.exit_code() == exit_code::STOPPED => {
+                    self.state.finished = false;
+                    self.save(true, context, boundary)?;
+                    return Err(stopped());
+                }
+                Err(error) => return Err(error),
+            }
+            self.state.unjudged = false;
         }
         let last = self.state.finished;
         if save || due(schedule.compare_ranks_steps) {
@@ -452,7 +472,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             context.signals.save_answered(context.run.path());
         }
         if report.stop && !last {
-            return Err(Error::Stopped { stage: self.state.stage.clone(), step });
+            return Err(stopped());
         }
         Ok(())
     }

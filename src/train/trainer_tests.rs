@@ -399,3 +399,73 @@ fn the_generator_of_a_gpu_is_seeded_by_seed_stage_step_and_rank() {
         .collect();
     assert_eq!(drawn.len(), seeds.len());
 }
+
+/// A boundary that is asked to stop the first time it is reached at these steps.
+#[derive(Default)]
+struct Interrupted {
+    reached: Vec<u64>,
+    stops: Vec<u64>,
+    saved: Vec<TrainerState>,
+}
+
+impl Boundary for Interrupted {
+    fn reached(&mut self, state: &mut TrainerState, _progress: &Progress) -> Result<bool> {
+        if let Some(place) = self.stops.iter().position(|&step| step == state.step) {
+            self.stops.remove(place);
+            return Err(Error::Stopped { place: "while predicting dev".into() });
+        }
+        self.reached.push(state.step);
+        state.curve.push((state.step as f64, 0.5));
+        Ok(true)
+    }
+    fn save(&mut self, state: &TrainerState, _optimizer: Vec<(String, Tensor)>) -> Result<()> {
+        self.saved.push(state.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stop_at_a_boundary_saves_at_once_and_the_boundary_is_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::of(ranks(1).remove(0));
+    let (run, signals) = (RunFolder::shared(folder.path()), Signals::default());
+    let context = StageContext { stage: "toy", world: &world, run: &run, signals: &signals };
+    let (toy, source) = (Toy::new(), ToySource { poisoned: Vec::new() });
+    let settings = TrainerSettings {
+        schedule: schedule(4, NonFinite::Stop),
+        total_steps: 4,
+        boundary_steps: 2,
+        precision: Precision::Fp32,
+        deterministic: false,
+        seed: 1,
+    };
+    let mut boundary = Interrupted { stops: vec![4], ..Interrupted::default() };
+    let mut state = TrainerState { stage: "toy".into(), total_steps: 4, ..Default::default() };
+    // What is resumed is the state that was saved last.
+    let mut go_on = |boundary: &mut Interrupted| {
+        let mut trainer = Trainer::new(&toy, settings.clone(), &world, state.clone()).unwrap();
+        let outcome = trainer.run(&source, &context, &mut None, boundary);
+        state = boundary.saved.last().unwrap().clone();
+        (outcome.map_err(|error| error.to_string()), state.clone())
+    };
+
+    // A request that is there before the boundary of step 2 is answered without it.
+    signals.request();
+    let (outcome, at_one) = go_on(&mut boundary);
+    assert!(outcome.unwrap_err().contains("at step 1 of stage `toy`"));
+    assert!(!at_one.unjudged, "step 1 is no boundary");
+    let (outcome, at_two) = go_on(&mut boundary);
+    assert!(outcome.unwrap_err().contains("at step 2 of stage `toy`"));
+    assert!(at_two.unjudged && !at_two.finished && boundary.reached.is_empty());
+    // Later it is made up for. A request in the middle of the last one leaves the stage unfinished.
+    signals.withdraw();
+    let (outcome, at_four) = go_on(&mut boundary);
+    assert!(outcome.unwrap_err().contains("at step 4 of stage `toy`"));
+    assert!(at_four.unjudged && !at_four.finished);
+    assert_eq!(boundary.reached, [2]);
+    let (outcome, end) = go_on(&mut boundary);
+    assert_eq!(outcome, Ok(()));
+    assert!(end.finished && !end.unjudged);
+    assert_eq!(boundary.reached, [2, 4]);
+    assert_eq!(end.curve, [(2.0, 0.5), (4.0, 0.5)]);
+}
