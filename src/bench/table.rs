@@ -65,9 +65,10 @@ impl fmt::Display for SystemRow {
         let millions = self.parameters.map(|count| count as f64 / 1e6);
         write!(
             f,
-            "{:<15}{:<9}{:>7.2}{:>8}",
+            "{:<15}{:<14}{:>7.2}{:>8}",
             self.system,
-            self.encoder,
+            // A folder or a name of the Hub by its last part, so that the columns stand.
+            self.encoder.rsplit('/').next().unwrap_or_default(),
             100.0 * self.f1,
             cell(self.ign_f1.map(|f1| 100.0 * f1), 2)
         )?;
@@ -89,7 +90,7 @@ impl fmt::Display for SystemTable {
         writeln!(f, "{}", self.documents)?;
         write!(
             f,
-            "{:<15}{:<9}{:>7}{:>8}{:>12}{:>12}",
+            "{:<15}{:<14}{:>7}{:>8}{:>12}{:>12}",
             "", "encoder", "F1", "Ign F1", "train doc/s", "pred doc/s"
         )?;
         write!(f, "{:>12}{:>10}{:>15}", "trained M", "peak MB", "loss left")?;
