@@ -6,7 +6,8 @@
 set -euo pipefail
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
 venv=$cache/interop-3
-packages=('torch==2.11.0' 'transformers==5.24.0' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1')
+packages=('torch==2.11.0' 'transformers==5.24.0' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1'
+    'rdflib==7.5.0' networkx)
 # An environment of an earlier version is brought up to date in place: torch is large.
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
     {

@@ -45,3 +45,7 @@ world=$work/run/data/world
 "$python" "$here/test_documents.py" "$world/dev.json" "$work/dev.parquet"
 "$python" "$here/test_datasets.py" "$world/dev.json" "$work/run/data/shards/dev" "$work/dev.parquet" \
     "$world/train_distant.json" "$work/run/labels.parquet"
+# What was predicted for test, as a graph.
+"$binary" graph --predictions "$work/run/predictions/baseline-test.json" --documents "$world/test.json" \
+    --relations "$world/rel_info.json" --output "$work/graph"
+"$python" "$here/test_graph.py" "$work/graph"

@@ -30,6 +30,8 @@ mod ranks;
 
 mod eval;
 
+mod graph;
+
 mod train;
 
 mod parity;

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::shared::{Clock, Overrides, print_all, show, write_json};
 use crate::base::{read_json, run_files};
 use crate::distant::LabelRule;
+use crate::graph::{EdgeQuery, is_graph, why_edges};
 use crate::pipeline::Description;
 use crate::questions::{self, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};
@@ -336,7 +337,8 @@ impl fmt::Display for RunFindings {
 /// Explain what a run says about a document: labels, truth, ranks and predictions
 #[derive(Debug, Args)]
 pub struct WhyVerb {
-    /// Run folders; the predictions of several stand side by side
+    /// Run folders; the predictions of several stand side by side. Or a folder that `graph` has
+    /// made: what an edge rests on
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     #[command(flatten)]
@@ -348,6 +350,13 @@ pub struct WhyVerb {
 
 impl WhyVerb {
     pub fn run(self) -> Result<()> {
+        if let [folder] = self.runs.as_slice()
+            && is_graph(folder)
+        {
+            let WhyQuery { head, tail, relation, .. } = self.query;
+            let query = EdgeQuery { head, tail, relation };
+            return show(&why_edges(folder, &query)?, self.json.as_deref());
+        }
         show(&questions::why(&self.runs, &self.query)?, self.json.as_deref())
     }
 }

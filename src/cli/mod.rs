@@ -81,7 +81,7 @@ verbs! {
         Run(pipeline::RunVerb), Rank(pipeline::RankVerb), Score(pipeline::ScoreVerb),
         Teach(pipeline::TeachVerb),
         Pretrain(pipeline::PretrainVerb), Finetune(pipeline::FinetuneVerb),
-        Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb),
+        Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb), Graph(pipeline::GraphVerb),
     "Scores", hide = false:
         Evaluate(scores::EvaluateVerb), Audit(scores::AuditVerb), Table(tables::TableVerb),
     "Looking into a run", hide = false:

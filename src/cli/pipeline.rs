@@ -1,4 +1,4 @@
-//! The pipeline: `run`, its stages one by one, `predict` and `export`.
+//! The pipeline: `run`, its stages one by one, `predict`, `export` and `graph`.
 
 use std::path::PathBuf;
 
@@ -10,6 +10,7 @@ use super::shared::{Clock, MachineFlags, Overrides};
 use crate::base::{read_json, run_files, say};
 use crate::distant::DistantSettings;
 use crate::encoders::EncoderSpec;
+use crate::graph::{GraphTask, make_graph};
 use crate::pipeline::{
     self, ActiveRun, FinetuneTask, PredictOptions, Pretraining, ScoreTask, Session, TeachTask,
     TrainingShards, claim,
@@ -365,5 +366,25 @@ impl ExportVerb {
             None,
             &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?,
         )
+    }
+}
+
+/// Turn predictions of many documents into a graph with its sources
+#[derive(Debug, Args)]
+pub struct GraphVerb {
+    #[command(flatten)]
+    task: GraphTask,
+    /// Write what the graph holds as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl GraphVerb {
+    pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
+        let report = make_graph(&self.task)?;
+        report.warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
+        say(format!("graph: {report}"));
+        clock.write(self.json.as_deref(), &self.task.output, Some(report.documents), &report)
     }
 }

@@ -39,10 +39,10 @@ const TITLES: usize = 5;
 /// What is asked about, as the flags of `why` say it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WhyQuery {
-    /// Title of the document
+    /// Title of the document; not asked for in a graph
     #[arg(long, value_name = "T")]
-    pub title: String,
-    /// Head entity: its number or one of its names
+    pub title: Option<String>,
+    /// Head entity: its number or one of its names; in a graph its identifier or name
     #[arg(long, value_name = "H")]
     pub head: Option<String>,
     /// Tail entity, likewise; with both, the sentences that mention one of them are shown
@@ -63,6 +63,10 @@ pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
     let Some((run, others)) = runs.split_first() else {
         return Err(Error::Bug("`why` was asked about no run".into()));
     };
+    let Some(title) = &query.title else {
+        return Err(Error::recipe("which document of the run? --title is missing")
+            .with_hint("`batch RUN --step 1` prints some titles"));
+    };
     let recipe = Recipe::load(&run.join(run_files::RECIPE), &[])?;
     let mut roles = Vec::new();
     let mut names: Vec<&str> = Role::ALL.map(Role::name).into();
@@ -70,7 +74,7 @@ pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
     for role in names {
         let Some(folder) = shards_of(run, role) else { continue };
         let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
-        if let Some(row) = store.find_title(&query.title) {
+        if let Some(row) = store.find_title(title) {
             let mut context = DocumentContext::new(run, &recipe, role, &store, row)?;
             context.read_predictions(runs)?;
             for other in others {
@@ -82,11 +86,11 @@ pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
     if roles.is_empty() {
         let hint = "titles are compared to the letter; `batch RUN --step 1` prints some";
         return Err(DataError::new(run, "no document of the run has this title")
-            .title(&query.title)
+            .title(title)
             .hint(hint)
             .into());
     }
-    Ok(Explanation { title: query.title.clone(), roles })
+    Ok(Explanation { title: title.clone(), roles })
 }
 
 /// The shards of a role or source, with the ranker's pairs where there are any.
