@@ -7,14 +7,15 @@ use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use tch::Device;
 
 use super::pipeline::FinetuneVerb;
 use super::shared::{Overrides, print_all, show, write_json};
-use crate::base::run_files;
+use crate::base::{run_files, say};
 use crate::questions::{self, PlanOptions};
 use crate::recipe::Recipe;
 use crate::systems::{SystemInfo, systems};
-use crate::torch::{Precision, device, precision::matmul_rate};
+use crate::torch::{DeviceChoice, Precision, cuda, device, precision::matmul_rate};
 use crate::{Error, Result};
 
 /// Below this much free memory, training a `mini` encoder is doubtful: `tiny` takes 1 GB, `mini` 2
@@ -27,6 +28,10 @@ const LOW_DISK_BYTES: u64 = 5_000_000_000;
 /// Check libtorch, MPI, NCCL, GPUs, memory and disk of this machine
 #[derive(Debug, Args)]
 pub struct DoctorVerb {
+    /// Device whose products are measured: cpu, cuda or cuda:N; a GPU that cannot be used is then
+    /// an error
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Write the findings as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -41,18 +46,21 @@ struct Findings {
     memory: String,
     disk_here: String,
     disk_for_temporary_files: String,
-    cuda_devices: i64,
+    cuda_devices: usize,
     mpi: bool,
     object_stores: bool,
     nccl: Option<String>,
-    /// GFLOP/s on the CPU, by number format.
+    /// The device whose products are measured.
+    device: String,
+    /// GFLOP/s on it, by number format.
     matmul_gflops: BTreeMap<&'static str, f64>,
 }
 
 impl DoctorVerb {
     pub fn run(self) -> Result<()> {
+        let device = self.device.parse::<DeviceChoice>()?.resolve(0)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let cuda = device::open_cuda();
+        let cuda = cuda::open_cuda();
         let nccl = crate::ranks::NcclLibrary::open().map(|library| library.version().to_string());
         let mut findings = Findings {
             version: env!("CARGO_PKG_VERSION"),
@@ -61,10 +69,11 @@ impl DoctorVerb {
             memory: memory(),
             disk_here: disk(Path::new(".")),
             disk_for_temporary_files: disk(&std::env::temp_dir()),
-            cuda_devices: cuda.as_ref().map_or(0, |()| tch::Cuda::device_count()),
+            cuda_devices: *cuda.as_ref().unwrap_or(&0),
             mpi: cfg!(feature = "mpi"),
             object_stores: cfg!(feature = "cloud"),
             nccl: nccl.as_ref().ok().cloned(),
+            device: device::described(device),
             matmul_gflops: BTreeMap::new(),
         };
         println!("docre-pretrain {} on libtorch {}", findings.version, findings.libtorch);
@@ -72,9 +81,12 @@ impl DoctorVerb {
         told("memory", &findings.memory);
         told("disk here", &findings.disk_here);
         told("disk for temporary files", &findings.disk_for_temporary_files);
-        match cuda {
-            Ok(()) => told("CUDA", format!("{} device(s)", findings.cuda_devices)),
-            Err(error) => told("CUDA", format!("none: {}", first_line(&error))),
+        match &cuda {
+            Ok(count) => {
+                let names = (0..*count).map(|index| device::described(Device::Cuda(index)));
+                told("CUDA", names.collect::<Vec<_>>().join(", "));
+            }
+            Err(error) => told("CUDA", format!("none: {}", first_line(error))),
         }
         told("MPI", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
         told(
@@ -86,13 +98,27 @@ impl DoctorVerb {
             Err(error) => told("NCCL", format!("none: {}", first_line(&error))),
         }
         device::set_threads(cores)?;
-        for (name, precision) in [("fp32", Precision::Fp32), ("bf16", Precision::Bf16)] {
-            let rate = matmul_rate(tch::Device::Cpu, precision)? / 1e9;
-            findings.matmul_gflops.insert(name, rate);
-            told(&format!("matmul {name}"), format!("{rate:.0} GFLOP/s on the CPU"));
+        findings.matmul_gflops = rates(device)?;
+        for (name, rate) in &findings.matmul_gflops {
+            let on = &findings.device;
+            told(&format!("matmul {name}"), format!("{rate:.0} GFLOP/s on {on}"));
         }
         write_json(self.json.as_deref(), &findings)
     }
+}
+
+/// GFLOP/s of a large product, by number format; TF32 is one of GPUs alone.
+fn rates(device: Device) -> Result<BTreeMap<&'static str, f64>> {
+    let mut rates = BTreeMap::new();
+    for (name, precision) in [("fp32", Precision::Fp32), ("bf16", Precision::Bf16)] {
+        rates.insert(name, matmul_rate(device, precision)? / 1e9);
+    }
+    if device.is_cuda() {
+        cuda::allow_tf32(true)?;
+        rates.insert("tf32", matmul_rate(device, Precision::Fp32)? / 1e9);
+        cuda::allow_tf32(false)?;
+    }
+    Ok(rates)
 }
 
 fn told(name: &str, value: impl std::fmt::Display) {
@@ -323,6 +349,9 @@ impl SubmitVerb {
         // An error in the recipe should show now rather than when the job starts.
         let recipe = self.overrides.load::<Self>(Some(&self.recipe), &self.system_setting())?;
         let script = self.fill(&recipe)?;
+        if let Some(warning) = self.gpu_warning() {
+            say(warning);
+        }
         let run_dir = self.folder(&recipe)?;
         let answer = if self.dry_run {
             None
@@ -333,6 +362,18 @@ impl SubmitVerb {
         let submitted = Submitted::new(run_dir, script, answer);
         write_json(self.json.as_deref(), &submitted)?;
         print_all(submitted.answer.as_ref().unwrap_or(&submitted.script).as_bytes())
+    }
+
+    /// A rank takes one GPU, and no two ranks share one.
+    fn gpu_warning(&self) -> Option<String> {
+        let Self { tasks, gpus, .. } = *self;
+        let why = match gpus {
+            0 => return None,
+            _ if gpus < tasks => "ranks without a GPU of their own cannot train",
+            _ if gpus > tasks => "GPUs without a rank stay idle",
+            _ => return None,
+        };
+        Some(format!("warning: --gpus {gpus} and --tasks {tasks} differ: {why}"))
     }
 
     fn folder(&self, recipe: &Recipe) -> Result<PathBuf> {
@@ -533,6 +574,18 @@ mod tests {
             bash.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
             assert!(bash.wait().unwrap().success(), "{template}");
         }
+    }
+
+    #[test]
+    fn a_rank_for_each_gpu_is_no_matter_for_a_warning() {
+        let warning = |line: &str| {
+            let words = ["submit", "jobs/smoke.toml"].into_iter().chain(line.split_whitespace());
+            Line::try_parse_from(words).unwrap().submit.gpu_warning()
+        };
+        assert_eq!(warning("--tasks 8 --gpus 8"), None);
+        assert_eq!(warning("--tasks 8"), None);
+        assert!(warning("--tasks 8 --gpus 4").unwrap().contains("without a GPU of their own"));
+        assert!(warning("--tasks 2 --gpus 8").unwrap().contains("stay idle"));
     }
 
     #[test]

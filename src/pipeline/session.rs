@@ -143,6 +143,9 @@ fn prepare<T>(
     let threads = if threads > 0 { threads } else { (cores / neighbours).max(1) };
     device::set_threads(threads)?;
     device::keep_freed_memory();
+    if world.rank() == 0 && device.is_cuda() {
+        say(format!("computing on {}", device::described(device)));
+    }
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().ok();
     same_program(world)?;
     Ok((device, told))

@@ -49,4 +49,12 @@ inline void let_wait(const c10::Stream& later, const c10::Stream& earlier) {
   event.block(later);
 }
 
+// Whether CUDA may round the factors of products to TF32. By default libtorch does so in cuDNN's
+// layers alone.
+inline void allow_tf32(bool allowed) {
+  auto precision = allowed ? at::Float32Precision::TF32 : at::Float32Precision::IEEE;
+  for (auto op : {at::Float32Op::MATMUL, at::Float32Op::RNN, at::Float32Op::CONV})
+    at::globalContext().setFloat32Precision(at::Float32Backend::CUDA, op, precision);
+}
+
 }  // namespace docre
