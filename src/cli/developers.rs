@@ -8,6 +8,7 @@ use super::shared::{MachineFlags, Overrides, write_json};
 use crate::bench::{self, BenchOptions};
 use crate::parity;
 use crate::systems::parity_cases;
+use crate::torch::DeviceChoice;
 use crate::{Error, Result};
 
 /// Recompute parity cases of the reference implementations and compare the numbers
@@ -19,6 +20,9 @@ pub struct VerifyVerb {
     /// Folder of parity cases, to verify all of them
     #[arg(long, value_name = "DIR", conflicts_with = "case")]
     all: Option<PathBuf>,
+    /// Device to compute on: cpu, cuda or cuda:N. On a GPU ten times a case's tolerance is allowed
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Write the comparison as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -26,10 +30,11 @@ pub struct VerifyVerb {
 
 impl VerifyVerb {
     pub fn run(self) -> Result<()> {
+        let device = self.device.parse::<DeviceChoice>()?.resolve(0)?;
         let kinds = parity_cases();
         let outcomes = match (&self.case, &self.all) {
-            (Some(case), _) => vec![parity::verify_case(case, &kinds)?],
-            (None, Some(folder)) => parity::verify_all(folder, &kinds)?,
+            (Some(case), _) => vec![parity::verify_case(case, &kinds, device)?],
+            (None, Some(folder)) => parity::verify_all(folder, &kinds, device)?,
             (None, None) => Vec::new(),
         };
         for outcome in &outcomes {
