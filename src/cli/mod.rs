@@ -93,7 +93,8 @@ verbs! {
         Doctor(machine::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
         Submit(machine::SubmitVerb),
     "Developers", hide = true:
-        Verify(developers::VerifyVerb), Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
+        Selftest(developers::SelftestVerb), Verify(developers::VerifyVerb),
+        Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
         Completions(CompletionsVerb), Man(ManVerb),
 }
 
