@@ -28,6 +28,7 @@ strip -o "$home/docre-pretrain" "$BINARY"
 cp cluster/gpu-check.sh cluster/gpu_result.py "$home"
 cp jobs/smoke.toml jobs/quickstart.toml "$home/jobs"
 cp -rL "$parity" "$home/parity"
+[ ! -d "$parity-encoders" ] || cp -rL "$parity-encoders" "$home/parity-encoders"
 git rev-parse HEAD >"$home/COMMIT" 2>/dev/null || echo unknown >"$home/COMMIT"
 mkdir -p "$(dirname "$archive")"
 tar czf "$work/archive" -C "$work" docre-gpu

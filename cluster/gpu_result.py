@@ -84,6 +84,9 @@ def metrics(run):
     for line in (pathlib.Path(run) / "metrics.jsonl").read_text().splitlines():
         line = json.loads(line)
         if "loss" in line:
+            # A number that is not finite is written as null.
+            if line["loss"] is None or not math.isfinite(line["loss"]):
+                fail(f"the loss of step {line['step']} of {line['stage']} is {line['loss']}")
             losses[line["stage"], line["step"]] = line["loss"]
     return losses
 
@@ -179,7 +182,7 @@ def end():
     failures = [name for name, phase in phases.items() if phase["status"] in ("failed", "timed-out")]
     skipped = [name for name, phase in phases.items() if phase["status"] == "skipped"]
     found, tested = optional("doctor.json"), optional("selftest.json")
-    cases = optional("parity.json")
+    cases = (optional("parity.json") or []) + (optional("parity-encoders.json") or [])
     code = 1 if failures else 2 if skipped else 0
     result |= {
         "gpu": text("gpu.csv"),
@@ -190,7 +193,7 @@ def end():
             "checks": len(tested["checks"]),
             "failed": [check for check in tested["checks"] if not check["passed"]],
         },
-        "parity": cases and {
+        "parity": {
             case["case"]: max((tensor["max_rel"] for tensor in case["tensors"]), default=None) for case in cases
         },
         "losses": optional("losses.json"),

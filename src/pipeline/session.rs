@@ -10,8 +10,9 @@ use crate::base::say;
 use crate::ranks::{CommunicationStream, MEETING, World};
 use crate::recipe::Recipe;
 use crate::shards::DocumentStore;
-use crate::torch::{DeviceChoice, Precision, SideStream, device};
-use crate::train::{PrecisionChoice, RunFolder, Signals};
+use crate::torch::device::{self, described};
+use crate::torch::{DeviceChoice, Precision, SideStream};
+use crate::train::{PrecisionChoice, RunFolder, Schedule, Signals};
 use crate::{Error, Result};
 
 /// One process of the program at work.
@@ -72,6 +73,9 @@ impl Session {
             ("the run folder (do all machines see the same one?)", run.identity()),
         ])?;
         self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
+        if self.is_root() {
+            say(format!("computing on {}, in {}", described(self.device), self.precisions(recipe)));
+        }
         self.world.record(run.path())
     }
 
@@ -92,6 +96,18 @@ impl Session {
             PrecisionChoice::Auto if self.device.is_cuda() => Precision::Bf16,
             PrecisionChoice::Auto | PrecisionChoice::Fp32 => Precision::Fp32,
         }
+    }
+
+    /// The precisions of a recipe's stages, for people.
+    fn precisions(&self, recipe: &Recipe) -> String {
+        let stages = [&recipe.rank, &recipe.pretrain, &recipe.finetune];
+        let name = |stage: &&Schedule| match self.precision(stage.precision) {
+            Precision::Fp32 => "fp32",
+            Precision::Bf16 => "bf16",
+        };
+        let mut names: Vec<&str> = stages.iter().map(name).collect();
+        names.dedup();
+        names.join(", then ")
     }
 
     /// This rank's share of a list: every item whose place is its rank, modulo the number of ranks.
@@ -143,9 +159,6 @@ fn prepare<T>(
     let threads = if threads > 0 { threads } else { (cores / neighbours).max(1) };
     device::set_threads(threads)?;
     device::keep_freed_memory();
-    if world.rank() == 0 && device.is_cuda() {
-        say(format!("computing on {}", device::described(device)));
-    }
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().ok();
     same_program(world)?;
     Ok((device, told))
