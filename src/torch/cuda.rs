@@ -150,7 +150,10 @@ const NO_DEVICE: c_int = 100;
 /// What helps against an error of the runtime.
 fn advice(code: c_int) -> &'static str {
     match code {
-        35 => "install a newer driver: CUDA 13.0 needs release 580 or later (`nvidia-smi` tells)",
+        35 => {
+            "CUDA 13.0 needs a driver of release 580 or later (`nvidia-smi` tells); without a GPU \
+             use `--device cpu`"
+        }
         NO_DEVICE => {
             "ask for GPUs when you start the job (`submit --gpus`), check CUDA_VISIBLE_DEVICES, or \
              use `--device cpu`"

@@ -50,11 +50,11 @@ inline void let_wait(const c10::Stream& later, const c10::Stream& earlier) {
 }
 
 // Whether CUDA may round the factors of products to TF32. By default libtorch does so in cuDNN's
-// layers alone.
+// layers alone. These setters keep libtorch's two records of the choice equal; setFloat32Precision
+// changes one of them, and cuBLAS then refuses to work.
 inline void allow_tf32(bool allowed) {
-  auto precision = allowed ? at::Float32Precision::TF32 : at::Float32Precision::IEEE;
-  for (auto op : {at::Float32Op::MATMUL, at::Float32Op::RNN, at::Float32Op::CONV})
-    at::globalContext().setFloat32Precision(at::Float32Backend::CUDA, op, precision);
+  at::globalContext().setAllowTF32CuBLAS(allowed);
+  at::globalContext().setAllowTF32CuDNN(allowed);
 }
 
 }  // namespace docre
