@@ -6,6 +6,7 @@
 
 mod data;
 mod developers;
+mod doctor;
 mod looking;
 mod machine;
 mod pipeline;
@@ -90,7 +91,7 @@ verbs! {
         Why(looking::WhyVerb), Batch(looking::BatchVerb), Blame(looking::BlameVerb),
         Ledger(looking::LedgerVerb), Explain(looking::ExplainVerb), Autopsy(looking::AutopsyVerb),
     "Machine", hide = false:
-        Doctor(machine::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
+        Doctor(doctor::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
         Submit(machine::SubmitVerb),
     "Developers", hide = true:
         Selftest(developers::SelftestVerb), Verify(developers::VerifyVerb),

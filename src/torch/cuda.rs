@@ -129,8 +129,12 @@ fn counted_by_runtime() -> Result<usize> {
         return Ok(usize::try_from(Cuda::device_count()).unwrap_or(0));
     }
     // SAFETY: the types are those of the runtime's header.
-    let (count, text): (Count, Text) =
-        unsafe { (std::mem::transmute::<*mut c_void, Count>(count), std::mem::transmute(text)) };
+    let (count, text) = unsafe {
+        (
+            std::mem::transmute::<*mut c_void, Count>(count),
+            std::mem::transmute::<*mut c_void, Text>(text),
+        )
+    };
     let mut found = 0;
     // SAFETY: the number is ours.
     match unsafe { count(&raw mut found) } {

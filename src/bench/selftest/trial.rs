@@ -80,6 +80,7 @@ pub(super) struct Trial {
 }
 
 impl Trial {
+    /// No check yet.
     pub fn new(device: Device, seed: u64) -> Self {
         Self { device, numbers: Numbers::Fp32, seed, draws: 0, rows: Vec::new() }
     }
