@@ -82,7 +82,7 @@ impl DeviceChoice {
             Self::Auto => match open() {
                 Ok(count) => own_device(local_rank, count),
                 Err(error) => match sign() {
-                    Some(sign) => Err(cpu_unasked(&sign, error)),
+                    Some(sign) => Err(cpu_unasked(&sign, &error)),
                     None => Ok(Device::Cpu),
                 },
             },
@@ -131,7 +131,7 @@ fn sign_of_gpu(
     file.map(|path| format!("there is {path}")).or(slurm.map(|name| format!("{name} is set")))
 }
 
-fn cpu_unasked(sign: &str, error: Error) -> Error {
+fn cpu_unasked(sign: &str, error: &Error) -> Error {
     let hint =
         error.hint().unwrap_or("use `--device cpu` to train on the CPU all the same").to_owned();
     Error::recipe(format!("this machine has a GPU ({sign}), but {error}")).with_hint(hint)
@@ -324,7 +324,7 @@ mod tests {
         for hidden in ["", "-1"] {
             assert_eq!(sign(&[("CUDA_VISIBLE_DEVICES", hidden)], &["/dev/nvidia0"]), None);
         }
-        let error = cpu_unasked("there is /dev/nvidia0", Error::recipe("CUDA cannot be used: x"));
+        let error = cpu_unasked("there is /dev/nvidia0", &Error::recipe("CUDA cannot be used: x"));
         assert!(error.to_string().contains("has a GPU (there is /dev/nvidia0), but CUDA"));
         assert!(error.hint().unwrap().contains("--device cpu"));
     }

@@ -69,9 +69,12 @@ fn products(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
+/// A function of every element, in doubles.
+type Formula = fn(&Tensor) -> Tensor;
+
 fn activations(trial: &mut Trial) -> Result<()> {
     let precision = trial.numbers.precision();
-    let formulas: [(&str, Activation, fn(&Tensor) -> Tensor); 4] = [
+    let formulas: [(&str, Activation, Formula); 4] = [
         // Φ by the error function; the other GELU by its polynomial.
         ("gelu", Activation::Gelu, |x| x * ((x / 2f64.sqrt()).erf() + 1.0) * 0.5),
         ("gelu, tanh", Activation::GeluTanh, |x| {

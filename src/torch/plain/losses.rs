@@ -12,7 +12,7 @@ pub fn cross_entropy_sum(logits: &Tensor, answers: &[i64]) -> Tensor {
         let row = logits.get(row);
         row.logsumexp(0, false) - row.get(answer)
     });
-    total(rows.collect())
+    total(&rows.collect::<Vec<_>>())
 }
 
 /// Σ of weight · (−t·ln σ(x) − (1 − t)·ln(1 − σ(x))).
@@ -54,7 +54,7 @@ pub fn adaptive_threshold_sum(logits: &Tensor, targets: &Tensor) -> Tensor {
         }
         terms.push(surprise(&row, 0, &false_ones));
     }
-    total(terms)
+    total(&terms)
 }
 
 /// K.6 of docs/systems.md; [P, C], class 0 the threshold.
@@ -70,9 +70,9 @@ pub fn adaptive_focal_sum(logits: &Tensor, targets: &Tensor, weight: FocalWeight
         }
         terms.push(surprise(&row, 0, &false_ones));
     }
-    total(terms)
+    total(&terms)
 }
 
-fn total(terms: Vec<Tensor>) -> Tensor {
-    Tensor::stack(&terms, 0).sum(Kind::Double)
+fn total(terms: &[Tensor]) -> Tensor {
+    Tensor::stack(terms, 0).sum(Kind::Double)
 }
