@@ -10,7 +10,7 @@ NAME = minilm
 # Pieces of a document in `make bench-hf`.
 LENGTH = 512
 
-.PHONY: setup encoder build run test test-nightly test-interop bench-hf test-slurm check clean
+.PHONY: setup encoder build run test test-nightly test-interop bench-hf test-gpu-check test-slurm check clean
 setup:            ## install what the machine lacks (apt packages, libtorch)
 	@cluster/setup.sh
 encoder:          ## download a real encoder and print its folder (NAME=minilm or mpnet-base)
@@ -27,6 +27,8 @@ test-interop: build ## checkpoints open in Hugging Face transformers, shards in 
 	cluster/test-interop.sh $(BINARY)
 bench-hf: build   ## tokens a second of a BERT beside transformers on the CPU (LENGTH=512)
 	$$(cluster/interop-env.sh) cluster/bench_hf.py $(BINARY) $(LENGTH)
+test-gpu-check: build ## the check of a machine with a GPU, shortened on the CPU
+	DEVICE=cpu SHORT=1 OUT=target/gpu-check cluster/gpu-check.sh
 test-slurm: build ## the job templates through a real Slurm on this machine (root)
 	cluster/slurm-test/run.sh $(BINARY)
 check: setup      ## what CI checks

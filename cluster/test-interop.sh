@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests that checkpoints open in Hugging Face transformers with the same hidden states, that
 # tokenizers give the same pieces as there, that shards and tables of documents open in pyarrow with
-# verified checksums, and that datasets reads them with typed columns.
+# verified checksums, that datasets reads them with typed columns, and that a torch with CUDA is opened.
 set -euo pipefail
 binary=$(realpath "$1")
 here=$(dirname "$0")
@@ -10,6 +10,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$binary" run "$here/../jobs/smoke.toml" --run-dir "$work/run" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$python" "$here/test_interop.py" "$binary" "$work/run"
+# A torch with CUDA is opened where there is no GPU, and CUDA itself says why it does not work.
+lib=$("$python" -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')/lib
+if [ -e "$lib/libtorch_cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
+    said=$(LD_LIBRARY_PATH=$lib "$binary" doctor --device cuda 2>&1) && exit 1
+    grep -q "CUDA cannot be used: .*CUDA's error" <<<"$said" || { echo "$said"; exit 1; }
+fi
 # Real weights, as good as unchanged by two steps at a rate of nearly 0. The large MPNet counts where
 # `make encoder` has brought it.
 real=(minilm)

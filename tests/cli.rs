@@ -294,7 +294,7 @@ fn a_job_that_was_given_a_gpu_never_trains_on_the_cpu_unasked() {
     };
     let refused = train("");
     assert_eq!(refused.code, Some(64), "{}", refused.stderr);
-    for part in ["this machine has a GPU", "SLURM_GPUS_ON_NODE", "hint: use `--device cpu`"] {
+    for part in ["this machine has a GPU", "SLURM_GPUS_ON_NODE", "or use `--device cpu`"] {
         assert!(refused.stderr.contains(part), "{}", refused.stderr);
     }
     let asked = train("--device cpu");

@@ -3,12 +3,14 @@
 
 mod encoders;
 mod entrant;
+mod selftest;
 mod systems;
 mod table;
 mod trivial;
 
 pub use encoders::EncodersBench;
 pub use entrant::enter;
+pub use selftest::{SelftestOptions, give_up, selftest};
 pub use systems::{SystemsBench, compare_systems, not_learnt};
 
 use std::fmt;
@@ -27,14 +29,15 @@ use crate::pipeline::{
     EvaluateTask, InputFile, Loaded, LoadedModel, LoadedRanker, NewModel, PREDICT_TOKENS,
     PrepareJob, RuledDocuments, Session, evaluate, relations_in, sampler,
 };
+use crate::questions::cost::{finetuning_head_flops, pretraining_head_flops, ranking_flops};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, ModelKind, PretrainSource, Pretrainer};
 use crate::systems::{Extraction, ExtractionSource, Model, TrainingSource};
 use crate::text::TokenizedDocument;
-use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
+use crate::torch::{cuda, device};
 use crate::train::{
     BatchSource, Objective, PrecisionChoice, RunFolder, StageContext, Trainer, TrainerSettings,
     TrainerState,
@@ -63,6 +66,9 @@ pub struct BenchOptions {
     /// Precision: fp32, bf16 or auto
     #[arg(long, value_name = "P", default_value = "auto")]
     pub precision: PrecisionChoice,
+    /// Round the factors of 32-bit products to TF32 (on a GPU)
+    #[arg(long)]
+    pub tf32: bool,
 }
 
 /// One measured stage.
@@ -74,9 +80,13 @@ pub struct BenchRow {
     pub documents_per_s: f64,
     /// Real tokens a second; absent where none are read.
     pub tokens_per_s: Option<f64>,
-    /// Share of the matmul rate that the encoder's arithmetic alone makes up; absent where there is
-    /// none.
+    /// Milliseconds of a training step; absent elsewhere.
+    pub step_ms: Option<f64>,
+    /// The arithmetic of encoder and heads a second, without what is computed twice, as a share of
+    /// the measured rate of products; absent where there is none.
     pub matmul_share: Option<f64>,
+    /// The same as a share of the peak that the manufacturer states; absent where none is known.
+    pub peak_share: Option<f64>,
     /// Peak memory of the process so far, in MB.
     pub peak_memory_mb: f64,
 }
@@ -84,6 +94,8 @@ pub struct BenchRow {
 /// All rows with the machine's rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchTable {
+    /// The device.
+    pub device: String,
     /// Encoder.
     pub encoder: String,
     /// Precision.
@@ -91,29 +103,44 @@ pub struct BenchTable {
     /// Floating-point operations a second of a large matrix product, in GFLOP/s, measured in this
     /// call.
     pub matmul_gflops: f64,
+    /// The stated peak of the device for products of this precision, in TFLOP/s.
+    pub peak_tflops: Option<f64>,
     /// The rows.
     pub rows: Vec<BenchRow>,
+}
+
+/// Peaks of products of dense matrices in bfloat16, in TFLOP/s, as the data sheets of these GPUs
+/// state them (SXM).
+const PEAKS: [(&str, f64); 3] = [("H100", 989.0), ("H200", 989.0), ("A100", 312.0)];
+
+/// The stated peak of a device, by what [`device::described`] calls it.
+fn peak_tflops(device: &str, precision: Precision) -> Option<f64> {
+    let known = PEAKS.iter().find(|(name, _)| device.contains(name))?;
+    (precision == Precision::Bf16).then_some(known.1)
 }
 
 impl fmt::Display for BenchTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "encoder {}, {}, matmul rate {:.0} GFLOP/s",
-            self.encoder, self.precision, self.matmul_gflops
+            "encoder {}, {}, on {}, matmul rate {:.0} GFLOP/s",
+            self.encoder, self.precision, self.device, self.matmul_gflops
         )?;
         write!(
             f,
-            "{:<12}{:>14}{:>14}{:>16}{:>12}",
-            "", "documents/s", "tokens/s", "of matmul rate", "peak MB"
+            "{:<12}{:>14}{:>14}{:>10}{:>16}{:>9}{:>12}",
+            "", "documents/s", "tokens/s", "step ms", "of matmul rate", "of peak", "peak MB"
         )?;
         for row in &self.rows {
-            let share = row
-                .matmul_share
-                .map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
+            let percent = |share: Option<f64>| {
+                share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share))
+            };
+            let (share, of_peak) = (percent(row.matmul_share), percent(row.peak_share));
             let tokens = row.tokens_per_s.map_or_else(String::new, |tokens| format!("{tokens:.0}"));
+            let step = row.step_ms.map_or_else(String::new, |ms| format!("{ms:.1}"));
             let (name, documents, peak) = (&row.name, row.documents_per_s, row.peak_memory_mb);
-            write!(f, "\n{name:<12}{documents:>14.1}{tokens:>14}{share:>16}{peak:>12.0}")?;
+            write!(f, "\n{name:<12}{documents:>14.1}{tokens:>14}{step:>10}")?;
+            write!(f, "{share:>16}{of_peak:>9}{peak:>12.0}")?;
         }
         Ok(())
     }
@@ -129,24 +156,51 @@ const EVALUATIONS: u32 = 5;
 const WORLD: &str = "world";
 const TRAIN: &str = "train_distant.json";
 
-/// Measures the stages.
+/// Tables of the recipe that decide what stages cost.
+const MEASURED_TABLES: [&str; 4] = ["encoder", "pretrain", "finetune", "dsdocre"];
+
+/// Refuses settings that would change nothing here.
+fn check_settings(settings: &[String]) -> Result<()> {
+    for setting in settings {
+        let key = setting.split('=').next().unwrap_or_default().trim();
+        let (table, rest) = key.split_once('.').unwrap_or((key, ""));
+        if rest == "precision" {
+            return Err(Error::recipe(format!("--set {setting}: the flag --precision decides"))
+                .with_hint("use --precision instead"));
+        }
+        if !MEASURED_TABLES.contains(&table) || rest.is_empty() {
+            let message = format!("--set {setting} changes nothing that this measures");
+            return Err(Error::recipe(message)
+                .with_hint(format!("set keys of the tables {}", MEASURED_TABLES.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// Measures the stages, with `settings` of the recipe (`key=value`).
 ///
 /// # Errors
-/// An unknown name; what a stage meets.
-pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
+/// An unknown name; a setting that means nothing here; what a stage meets.
+pub fn bench(options: &BenchOptions, settings: &[String], session: &Session) -> Result<BenchTable> {
     if let Some(unknown) = options.names.iter().find(|name| !ALL.contains(&name.as_str())) {
         return Err(Error::recipe(format!("there is no benchmark `{unknown}`"))
             .with_hint(format!("one of {}", ALL.join(", "))));
     }
+    check_settings(settings)?;
     let precision = session.precision(options.precision);
-    let rate = matmul_rate(session.device, precision)?;
+    if session.device.is_cuda() {
+        cuda::allow_tf32(options.tf32)?;
+    }
+    let (on, rate) = (device::described(session.device), matmul_rate(session.device, precision)?);
+    let peak_tflops = peak_tflops(&on, precision);
     let folder = tempfile::tempdir()?;
     let mut bench = Bench {
         options,
         session,
         precision,
         rate,
-        recipe: Recipe::parse("", "bench", &[])?,
+        peak: peak_tflops.map(|peak| peak * 1e12),
+        recipe: Recipe::parse("", "bench", settings)?,
         rows: Vec::new(),
     };
     let encoder = options.encoders.join(",");
@@ -164,11 +218,24 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
         }
     }
     Ok(BenchTable {
+        device: on,
         encoder,
         precision: format!("{precision:?}"),
         matmul_gflops: rate / 1e9,
+        peak_tflops,
         rows: bench.rows,
     })
+}
+
+/// Mean number of entities of the documents.
+fn mean_entities(store: &DocumentStore) -> f64 {
+    let entities = (0..store.len()).map(|row| store.get(row).entities.len());
+    entities.sum::<usize>() as f64 / store.len().max(1) as f64
+}
+
+/// Width of the states that heads read.
+fn width<M: Model>(loaded: &Loaded<M>) -> f64 {
+    loaded.model.encoder_config()["hidden_size"].as_f64().unwrap_or(0.0)
 }
 
 struct Bench<'a> {
@@ -176,12 +243,13 @@ struct Bench<'a> {
     session: &'a Session,
     precision: Precision,
     rate: f64,
+    peak: Option<f64>,
     recipe: Recipe,
     rows: Vec<BenchRow>,
 }
 
 impl Bench<'_> {
-    /// Records a row; `flops` are those of the encoder, where there is one.
+    /// Records a row; `flops` are those of encoder and heads, where there are any.
     fn record(
         &mut self,
         name: &str,
@@ -194,7 +262,9 @@ impl Bench<'_> {
             name: name.into(),
             documents_per_s: documents / seconds,
             tokens_per_s: tokens.map(|tokens| tokens / seconds),
+            step_ms: None,
             matmul_share: flops.map(|flops| flops / seconds / self.rate),
+            peak_share: flops.zip(self.peak).map(|(flops, peak)| flops / seconds / peak),
             peak_memory_mb: device::peak_memory_bytes(self.session.device)? as f64 / 1e6,
         });
         Ok(())
@@ -264,7 +334,10 @@ impl Bench<'_> {
             .iter()
             .map(|document| Ok(views.view(document, &Default::default())?.ids.len() as f64))
             .collect::<Result<_>>()?;
-        let flops = Self::encoder_flops(&loaded, lengths.iter().copied());
+        let (width, entities) = (width(&loaded), mean_entities(store));
+        let heads = ranking_flops(entities, width) * references.len() as f64;
+        let flops =
+            Self::encoder_flops(&loaded, lengths.iter().copied()).map(|flops| flops + heads);
         let ranking = LoadedRanker::new(loaded, self.precision)?;
         let warm: Vec<&TokenizedDocument> = references.iter().copied().take(32).collect();
         ranking.keep(&warm, KeptPairs::fixed(60), PREDICT_TOKENS, &mut |_| {})?;
@@ -296,7 +369,8 @@ impl Bench<'_> {
             seed: 1,
         };
         let objective = Pretrainer { model: &loaded.model, settings: &settings };
-        self.train("pretrain", &loaded, &objective, &source, folder)
+        let heads = pretraining_head_flops(&settings, mean_entities(store), width(&loaded));
+        self.train("pretrain", &loaded, heads, (&objective, &source), folder)
     }
 
     fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
@@ -309,7 +383,10 @@ impl Bench<'_> {
         let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
         let alone = TrainingSource::alone(store);
         let source = ExtractionSource::new(&*loaded.model, &alone, batch, budget, 1)?;
-        self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
+        let settings = self.recipe.settings_of::<DsdocreSettings>()?;
+        let heads = finetuning_head_flops(settings, mean_entities(store), width(&loaded));
+        let objective = Extraction(&*loaded.model);
+        self.train("finetune", &loaded, heads, (&objective, &source), folder)
     }
 
     /// From the two files to all scores: two of three facts are found, and as many wrong ones.
@@ -354,12 +431,14 @@ impl Bench<'_> {
         )
     }
 
+    /// Measures steps whose batches are prepared before the clock starts, as a thread does in
+    /// training. `heads`: forward FLOPs of the heads for one document.
     fn train<O, S, M>(
         &mut self,
         name: &str,
         loaded: &Loaded<M>,
-        objective: &O,
-        source: &S,
+        heads: f64,
+        (objective, source): (&O, &S),
         folder: &Path,
     ) -> Result<()>
     where
@@ -386,12 +465,15 @@ impl Bench<'_> {
         };
         let mut trainer =
             Trainer::new(objective, settings, &self.session.world, TrainerState::default())?;
+        let steps = 0..WARM_UP + STEPS;
+        let prepared = steps.map(|step| source.prepare(step, context.share()));
+        let prepared = prepared.collect::<Result<Vec<_>>>()?;
         let (mut documents, mut tokens, mut started) = (0.0, 0.0, Instant::now());
-        for step in 0..WARM_UP + STEPS {
+        for (step, prepared) in (0..).zip(prepared) {
             if step == WARM_UP {
+                device::finish(self.session.device);
                 (documents, tokens, started) = (0.0, 0.0, Instant::now());
             }
-            let prepared = source.prepare(step, context.share())?;
             let report = trainer.step(&prepared.into(), &context)?;
             if !report.finite {
                 return Err(Error::NonFinite {
@@ -403,12 +485,46 @@ impl Bench<'_> {
             documents += report.documents;
             tokens += report.tokens;
         }
+        device::finish(self.session.device);
         let seconds = started.elapsed().as_secs_f64();
         // The mean length stands for all documents of the measured steps; forward and backward are
         // three forward passes.
         let mean = tokens / f64::max(documents, 1.0);
-        let flops =
-            Self::encoder_flops(loaded, std::iter::once(mean)).map(|flops| 3.0 * flops * documents);
-        self.record(name, documents, Some(tokens), flops, seconds)
+        let flops = Self::encoder_flops(loaded, std::iter::once(mean))
+            .map(|encoder| 3.0 * (encoder + heads) * documents);
+        self.record(name, documents, Some(tokens), flops, seconds)?;
+        if let Some(row) = self.rows.last_mut() {
+            row.step_ms = Some(1e3 * seconds / STEPS as f64);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_change_nothing_are_refused() {
+        let check = |text: &str| check_settings(&[text.to_owned()]);
+        for used in ["pretrain.batch=128", "pretrain.tokens_per_micro_batch=65536"] {
+            assert!(check(used).is_ok(), "{used}");
+        }
+        for (unused, part) in [
+            ("seed=3", "changes nothing"),
+            ("data.docred=x", "changes nothing"),
+            ("pretrain=1", "changes nothing"),
+            ("pretrain.precision=fp32", "--precision"),
+        ] {
+            assert!(check(unused).unwrap_err().to_string().contains(part), "{unused}");
+        }
+    }
+
+    #[test]
+    fn the_stated_peak_is_that_of_bf16_on_a_known_gpu() {
+        assert_eq!(peak_tflops("cuda:0 (NVIDIA H200)", Precision::Bf16), Some(989.0));
+        assert_eq!(peak_tflops("cuda:0 (NVIDIA H100 80GB HBM3)", Precision::Bf16), Some(989.0));
+        assert_eq!(peak_tflops("cuda:0 (NVIDIA H200)", Precision::Fp32), None);
+        assert_eq!(peak_tflops("the CPU", Precision::Bf16), None);
     }
 }

@@ -1,13 +1,15 @@
-//! Verbs for developers: `verify`, `probe`, `bench`. `--help` does not list them.
+//! Verbs for developers: `selftest`, `verify`, `probe`, `bench`. `--help` does not list them.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{MachineFlags, Overrides, write_json};
+use super::shared::{MachineFlags, Overrides, show, write_json};
 use crate::bench::{self, BenchOptions};
 use crate::parity;
 use crate::systems::parity_cases;
+use crate::torch::DeviceChoice;
 use crate::{Error, Result};
 
 /// Recompute parity cases of the reference implementations and compare the numbers
@@ -19,6 +21,9 @@ pub struct VerifyVerb {
     /// Folder of parity cases, to verify all of them
     #[arg(long, value_name = "DIR", conflicts_with = "case")]
     all: Option<PathBuf>,
+    /// Device to compute on: cpu, cuda or cuda:N. On a GPU ten times a case's tolerance is allowed
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Write the comparison as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -26,10 +31,11 @@ pub struct VerifyVerb {
 
 impl VerifyVerb {
     pub fn run(self) -> Result<()> {
+        let device = self.device.parse::<DeviceChoice>()?.resolve(0)?;
         let kinds = parity_cases();
         let outcomes = match (&self.case, &self.all) {
-            (Some(case), _) => vec![parity::verify_case(case, &kinds)?],
-            (None, Some(folder)) => parity::verify_all(folder, &kinds)?,
+            (Some(case), _) => vec![parity::verify_case(case, &kinds, device)?],
+            (None, Some(folder)) => parity::verify_all(folder, &kinds, device)?,
             (None, None) => Vec::new(),
         };
         for outcome in &outcomes {
@@ -47,6 +53,51 @@ impl VerifyVerb {
             Err(Error::Bug(format!("outside the tolerance: {}", failed.join(", "))))
         }
     }
+}
+
+/// Check every operation on a device against plain formulas in doubles
+#[derive(Debug, Args)]
+pub struct SelftestVerb {
+    #[command(flatten)]
+    machine: MachineFlags,
+    /// Seed of the random numbers, to repeat a run [default: a new one]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Repeat all checks with so many seeds
+    #[arg(long, value_name = "N", default_value = "1")]
+    rounds: NonZeroU64,
+    /// Give up in the middle of work, for the process that checks how a rank ends
+    #[arg(long, hide = true)]
+    abort_child: bool,
+    /// Write the checks as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl SelftestVerb {
+    pub fn run(self) -> Result<()> {
+        let session = self.machine.session()?;
+        if self.abort_child {
+            return session.run(bench::give_up);
+        }
+        let seed = self.seed.unwrap_or_else(new_seed);
+        let options = bench::SelftestOptions { seed, rounds: self.rounds.get(), child: true };
+        session.run(|session| {
+            let result = bench::selftest(options, session)?;
+            show(&result, self.json.as_deref())?;
+            if result.passed {
+                return Ok(());
+            }
+            let failed = result.failed().join(", ");
+            Err(Error::Bug(format!("wrong on {} with seed {seed}: {failed}", result.device)))
+        })
+    }
+}
+
+/// A seed that no other run has, short enough to type.
+fn new_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish() % 1_000_000
 }
 
 /// Write an encoder's states on a fixed text and on given ones, for comparison with other programs
@@ -118,12 +169,10 @@ impl BenchVerb {
         if encoders {
             return self.encoders();
         }
-        if !self.overrides.of_verb::<Self>()?.is_empty() {
-            return Err(Error::recipe("--set needs `bench systems` or `bench encoders`"));
-        }
+        let settings = self.overrides.of_verb::<Self>()?;
         let session = self.machine.session()?;
         session.run(|session| {
-            let results = bench::bench(&self.options, session)?;
+            let results = bench::bench(&self.options, settings, session)?;
             if session.is_root() {
                 println!("{results}");
                 write_json(self.json.as_deref(), &results)?;

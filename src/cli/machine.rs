@@ -1,6 +1,5 @@
-//! The machine, or a cluster: `doctor`, `systems`, `plan`, `submit`.
+//! A cluster: `systems`, `plan`, `submit`.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,152 +9,11 @@ use serde::Serialize;
 
 use super::pipeline::FinetuneVerb;
 use super::shared::{Overrides, print_all, show, write_json};
-use crate::base::run_files;
+use crate::base::{run_files, say};
 use crate::questions::{self, PlanOptions};
 use crate::recipe::Recipe;
 use crate::systems::{SystemInfo, systems};
-use crate::torch::{Precision, device, precision::matmul_rate};
 use crate::{Error, Result};
-
-/// Below this much free memory, training a `mini` encoder is doubtful: `tiny` takes 1 GB, `mini` 2
-/// GB (docs/experiments.md).
-const LOW_MEMORY_BYTES: u64 = 2_500_000_000;
-/// Below this much free disk, a run is doubtful: a checkpoint of `mini` takes 0.2 GB, of `base` 1.7
-/// GB.
-const LOW_DISK_BYTES: u64 = 5_000_000_000;
-
-/// Check libtorch, MPI, NCCL, GPUs, memory and disk of this machine
-#[derive(Debug, Args)]
-pub struct DoctorVerb {
-    /// Write the findings as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-/// What the machine offers.
-#[derive(Debug, Serialize)]
-struct Findings {
-    version: &'static str,
-    libtorch: &'static str,
-    cores: usize,
-    memory: String,
-    disk_here: String,
-    disk_for_temporary_files: String,
-    cuda_devices: i64,
-    mpi: bool,
-    object_stores: bool,
-    nccl: Option<String>,
-    /// GFLOP/s on the CPU, by number format.
-    matmul_gflops: BTreeMap<&'static str, f64>,
-}
-
-impl DoctorVerb {
-    pub fn run(self) -> Result<()> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let cuda = device::open_cuda();
-        let nccl = crate::ranks::NcclLibrary::open().map(|library| library.version().to_string());
-        let mut findings = Findings {
-            version: env!("CARGO_PKG_VERSION"),
-            libtorch: env!("DOCRE_LIBTORCH"),
-            cores,
-            memory: memory(),
-            disk_here: disk(Path::new(".")),
-            disk_for_temporary_files: disk(&std::env::temp_dir()),
-            cuda_devices: cuda.as_ref().map_or(0, |()| tch::Cuda::device_count()),
-            mpi: cfg!(feature = "mpi"),
-            object_stores: cfg!(feature = "cloud"),
-            nccl: nccl.as_ref().ok().cloned(),
-            matmul_gflops: BTreeMap::new(),
-        };
-        println!("docre-pretrain {} on libtorch {}", findings.version, findings.libtorch);
-        told("cores", cores);
-        told("memory", &findings.memory);
-        told("disk here", &findings.disk_here);
-        told("disk for temporary files", &findings.disk_for_temporary_files);
-        match cuda {
-            Ok(()) => told("CUDA", format!("{} device(s)", findings.cuda_devices)),
-            Err(error) => told("CUDA", format!("none: {}", first_line(&error))),
-        }
-        told("MPI", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
-        told(
-            "object stores",
-            if findings.object_stores { "built in" } else { "not built in (--features cloud)" },
-        );
-        match nccl {
-            Ok(version) => told("NCCL", version),
-            Err(error) => told("NCCL", format!("none: {}", first_line(&error))),
-        }
-        device::set_threads(cores)?;
-        for (name, precision) in [("fp32", Precision::Fp32), ("bf16", Precision::Bf16)] {
-            let rate = matmul_rate(tch::Device::Cpu, precision)? / 1e9;
-            findings.matmul_gflops.insert(name, rate);
-            told(&format!("matmul {name}"), format!("{rate:.0} GFLOP/s on the CPU"));
-        }
-        write_json(self.json.as_deref(), &findings)
-    }
-}
-
-fn told(name: &str, value: impl std::fmt::Display) {
-    println!("{name:<26}{value}");
-}
-
-fn first_line(error: &crate::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
-}
-
-/// Total and free memory, and the limit of the container where there is a lower one.
-fn memory() -> String {
-    let Some((total, free)) =
-        fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| parse_meminfo(&text))
-    else {
-        return "unknown: /proc/meminfo cannot be read".into();
-    };
-    let limit = fs_err::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
-    let limited = limit
-        .filter(|&limit| limit < total)
-        .map_or_else(String::new, |limit| format!(", limited to {}", gigabytes(limit)));
-    let low = if free.min(limit.unwrap_or(free)) < LOW_MEMORY_BYTES {
-        "; little: use the encoder `tiny`, or add memory"
-    } else {
-        ""
-    };
-    format!("{}, {} free{limited}{low}", gigabytes(total), gigabytes(free))
-}
-
-/// (total, available) in bytes, from the text of `/proc/meminfo`.
-fn parse_meminfo(text: &str) -> Option<(u64, u64)> {
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.strip_prefix(':')?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-            .map(|kilobytes| kilobytes * 1024)
-    };
-    Some((field("MemTotal")?, field("MemAvailable")?))
-}
-
-fn disk(path: &Path) -> String {
-    match rustix::fs::statvfs(path) {
-        Ok(disk) => {
-            let free = disk.f_bavail * disk.f_frsize;
-            let low = if free < LOW_DISK_BYTES {
-                "; little for checkpoints: free some, or put --run-dir on another disk"
-            } else {
-                ""
-            };
-            format!("{} free of {}{low}", gigabytes(free), gigabytes(disk.f_blocks * disk.f_frsize))
-        }
-        Err(error) => format!("unknown: {error}"),
-    }
-}
-
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
-}
 
 /// List the systems, or describe one: layers, settings and parameter counts
 #[derive(Debug, Args)]
@@ -323,6 +181,9 @@ impl SubmitVerb {
         // An error in the recipe should show now rather than when the job starts.
         let recipe = self.overrides.load::<Self>(Some(&self.recipe), &self.system_setting())?;
         let script = self.fill(&recipe)?;
+        if let Some(warning) = self.gpu_warning() {
+            say(warning);
+        }
         let run_dir = self.folder(&recipe)?;
         let answer = if self.dry_run {
             None
@@ -333,6 +194,18 @@ impl SubmitVerb {
         let submitted = Submitted::new(run_dir, script, answer);
         write_json(self.json.as_deref(), &submitted)?;
         print_all(submitted.answer.as_ref().unwrap_or(&submitted.script).as_bytes())
+    }
+
+    /// A rank takes one GPU, and no two ranks share one.
+    fn gpu_warning(&self) -> Option<String> {
+        let Self { tasks, gpus, .. } = *self;
+        let why = match gpus {
+            0 => return None,
+            _ if gpus < tasks => "ranks without a GPU of their own cannot train",
+            _ if gpus > tasks => "GPUs without a rank stay idle",
+            _ => return None,
+        };
+        Some(format!("warning: --gpus {gpus} and --tasks {tasks} differ: {why}"))
     }
 
     fn folder(&self, recipe: &Recipe) -> Result<PathBuf> {
@@ -463,20 +336,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_kernel_s_figures_are_read() {
-        let text = "MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   12000000 kB\n";
-        assert_eq!(parse_meminfo(text), Some((24_576_000_000, 12_288_000_000)));
-        assert_eq!(parse_meminfo("MemTotal: 5 kB\n"), None);
-        assert_eq!(gigabytes(24_576_000_000), "24.6 GB");
-    }
-
-    #[test]
-    fn the_disk_of_a_folder_is_known() {
-        assert!(disk(&std::env::temp_dir()).contains(" GB free of "));
-        assert!(disk(Path::new("/nowhere")).starts_with("unknown: No such file"));
-    }
-
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
@@ -533,6 +392,18 @@ mod tests {
             bash.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
             assert!(bash.wait().unwrap().success(), "{template}");
         }
+    }
+
+    #[test]
+    fn a_rank_for_each_gpu_is_no_matter_for_a_warning() {
+        let warning = |line: &str| {
+            let words = ["submit", "jobs/smoke.toml"].into_iter().chain(line.split_whitespace());
+            Line::try_parse_from(words).unwrap().submit.gpu_warning()
+        };
+        assert_eq!(warning("--tasks 8 --gpus 8"), None);
+        assert_eq!(warning("--tasks 8"), None);
+        assert!(warning("--tasks 8 --gpus 4").unwrap().contains("without a GPU of their own"));
+        assert!(warning("--tasks 2 --gpus 8").unwrap().contains("stay idle"));
     }
 
     #[test]

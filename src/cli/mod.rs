@@ -6,6 +6,7 @@
 
 mod data;
 mod developers;
+mod doctor;
 mod looking;
 mod machine;
 mod pipeline;
@@ -21,6 +22,7 @@ use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
 use crate::base::say;
 use crate::ranks::{Launcher, failure::start_keeper, joined_rank};
+use crate::torch::cuda::prepare_allocator;
 use crate::{Error, Result, exit_code};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
@@ -89,10 +91,11 @@ verbs! {
         Why(looking::WhyVerb), Batch(looking::BatchVerb), Blame(looking::BlameVerb),
         Ledger(looking::LedgerVerb), Explain(looking::ExplainVerb), Autopsy(looking::AutopsyVerb),
     "Machine", hide = false:
-        Doctor(machine::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
+        Doctor(doctor::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
         Submit(machine::SubmitVerb),
     "Developers", hide = true:
-        Verify(developers::VerifyVerb), Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
+        Selftest(developers::SelftestVerb), Verify(developers::VerifyVerb),
+        Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
         Completions(CompletionsVerb), Man(ManVerb),
 }
 
@@ -145,6 +148,7 @@ impl ManVerb {
 
 /// Parses the arguments, runs the verb, reports an error, and ends the process with its exit code.
 pub fn main() -> ! {
+    prepare_allocator();
     let cli = Cli::try_parse().unwrap_or_else(|answer| {
         // All ranks are asked the same, so one answers.
         if own_rank() == 0 {

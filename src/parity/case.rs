@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::base::read_json;
 use crate::corpus::formats::{ReadOptions, load_relations};
@@ -37,6 +37,7 @@ pub struct Case {
     pub name: String,
     folder: PathBuf,
     json: Value,
+    device: Device,
     inputs: HashMap<String, Tensor>,
     pub(super) outputs: HashMap<String, Tensor>,
     pub(super) comparisons: Vec<TensorComparison>,
@@ -52,11 +53,11 @@ fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
 }
 
 impl Case {
-    /// Opens a folder.
+    /// Opens a folder, to be recomputed on a device.
     ///
     /// # Errors
     /// Missing or malformed files.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path, device: Device) -> Result<Self> {
         let json: Value = read_json(&folder.join("case.json"))?;
         let name =
             json["case"].as_str().map_or_else(|| folder.display().to_string(), str::to_owned);
@@ -64,7 +65,19 @@ impl Case {
             if folder.join(file).exists() { read(&folder.join(file)) } else { Ok(HashMap::new()) }
         };
         let (inputs, outputs) = (optional("inputs.safetensors")?, optional("outputs.safetensors")?);
-        Ok(Self { name, folder: folder.to_owned(), json, inputs, outputs, comparisons: Vec::new() })
+        let (folder, comparisons) = (folder.to_owned(), Vec::new());
+        Ok(Self { name, folder, json, device, inputs, outputs, comparisons })
+    }
+
+    /// Where models of the case live. Inputs and outputs lie on the CPU.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What the case's tolerances are multiplied by: they were set on CPUs, and GPUs add up in
+    /// other orders.
+    pub(super) fn leniency(&self) -> f64 {
+        if self.device.is_cuda() { 10.0 } else { 1.0 }
     }
 
     /// The path of a file of the case.

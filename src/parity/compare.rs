@@ -131,8 +131,9 @@ impl Case {
         let value = |key: &str| self.at(&format!("{accept}{key}")).as_f64().unwrap_or(0.0);
         let (atol, rtol, of_largest) =
             (value("atol"), value("rtol"), value("atol_relative_to_max"));
+        let leniency = self.leniency();
         self.compare_numbers(name, &ours, &reference, |largest| {
-            (atol.max(of_largest * largest), rtol)
+            (leniency * atol.max(of_largest * largest), leniency * rtol)
         });
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! them: the states of all layers, attention rows, and gradients.
 
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::case::Case;
 use crate::Result;
@@ -16,13 +16,13 @@ pub(super) fn encoder(case: &mut Case) -> Result<()> {
     let folder = case.path(&case.stated::<String>("/weights/folder")?);
     pieces(case, &mut Tokenizer::load(&folder, None)?)?;
     let spec = EncoderSpec::Folder(folder);
-    let mut parameters = Parameters::new(0, Device::Cpu);
+    let mut parameters = Parameters::new(0, case.device());
     let encoder = build(&spec, 0, &mut parameters)?;
     let (ids, _) = case.integers("input_ids")?;
     let (offsets, _) = case.integers("offsets")?;
     let ranges = offsets.windows(2);
     let positions: Vec<i64> = ranges.flat_map(|range| 0..range[1] - range[0]).collect();
-    let stream = TokenStream::new(&ids, &positions, &offsets, Device::Cpu)?;
+    let stream = TokenStream::new(&ids, &positions, &offsets, case.device())?;
     states(case, &*encoder, &stream, &parameters)?;
     attention(case, &*encoder, &stream)
 }
@@ -73,7 +73,8 @@ fn states(
         }
     }
     case.compare("last_hidden_state", &states.last)?;
-    let weighted = states.last.f_mul(&case.input("loss_weight")?)?.f_to_kind(Kind::Double)?;
+    let weight = case.input("loss_weight")?.f_to_device(case.device())?;
+    let weighted = states.last.f_mul(&weight)?.f_to_kind(Kind::Double)?;
     let of_documents = stream.segments.offsets.windows(2).map(|range| {
         Ok(weighted.f_narrow(0, range[0], range[1] - range[0])?.f_sum(Kind::Double)?)
     });

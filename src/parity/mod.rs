@@ -21,11 +21,13 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+use tch::Device;
 
 pub use case::{Case, TensorComparison};
 pub(crate) use compare::{lengths, padded, unpadded};
 pub use probe::probe;
 
+use crate::torch::cuda;
 use crate::{DataError, Result};
 
 /// A case after comparison.
@@ -85,12 +87,16 @@ const OWN_KINDS: [CaseKind; 2] = [
     CaseKind { system: "encoder", compute: encoder::encoder },
 ];
 
-/// Recomputes one case, which is of one of these `kinds`, of a scorer or of an encoder.
+/// Recomputes one case, which is of one of these `kinds`, of a scorer or of an encoder, on a
+/// device: within the case's tolerance on the CPU, ten times that on CUDA.
 ///
 /// # Errors
 /// A folder that is not a case, or of an unknown kind.
-pub fn verify_case(folder: &Path, kinds: &[CaseKind]) -> Result<VerifyOutcome> {
-    let mut case = Case::open(folder)?;
+pub fn verify_case(folder: &Path, kinds: &[CaseKind], device: Device) -> Result<VerifyOutcome> {
+    if device.is_cuda() {
+        cuda::allow_tf32(false)?;
+    }
+    let mut case = Case::open(folder, device)?;
     let (system, name) = (case.text("system"), case.name.clone());
     let kind = kinds.iter().chain(&OWN_KINDS).find(|kind| kind.system == system);
     let problem = match kind {
@@ -105,7 +111,7 @@ pub fn verify_case(folder: &Path, kinds: &[CaseKind]) -> Result<VerifyOutcome> {
 ///
 /// # Errors
 /// A folder that cannot be read, or holds no case.
-pub fn verify_all(folder: &Path, kinds: &[CaseKind]) -> Result<Vec<VerifyOutcome>> {
+pub fn verify_all(folder: &Path, kinds: &[CaseKind], device: Device) -> Result<Vec<VerifyOutcome>> {
     let mut cases: Vec<_> =
         fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     cases.sort();
@@ -115,14 +121,14 @@ pub fn verify_all(folder: &Path, kinds: &[CaseKind]) -> Result<Vec<VerifyOutcome
             .hint("name the folder that the folders with a case.json are in")
             .into());
     }
-    Ok(cases.iter().map(|path| outcome_of(path, kinds)).collect())
+    Ok(cases.iter().map(|path| outcome_of(path, kinds, device)).collect())
 }
 
-fn outcome_of(folder: &Path, kinds: &[CaseKind]) -> VerifyOutcome {
+fn outcome_of(folder: &Path, kinds: &[CaseKind], device: Device) -> VerifyOutcome {
     let case = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let failed =
         |problem: String| VerifyOutcome { case, tensors: Vec::new(), problem: Some(problem) };
-    match std::panic::catch_unwind(|| verify_case(folder, kinds)) {
+    match std::panic::catch_unwind(|| verify_case(folder, kinds, device)) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => failed(error.to_string()),
         Err(_told) => failed("the computation panicked".to_owned()),
@@ -136,7 +142,8 @@ mod tests {
     /// Recomputes a case of the reference data.
     fn holds(name: &str) {
         let shared = crate::reference_data();
-        let outcome = verify_case(&Path::new(&shared).join("parity").join(name), &[]).unwrap();
+        let outcome =
+            verify_case(&Path::new(&shared).join("parity").join(name), &[], Device::Cpu).unwrap();
         assert!(!outcome.failed() && outcome.problem.is_none(), "{outcome}");
     }
 
@@ -144,7 +151,7 @@ mod tests {
     #[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
     fn encoders_are_those_of_transformers() {
         let folder = Path::new(&crate::reference_data()).join("parity-encoders");
-        let outcomes = verify_all(&folder, &[]).unwrap();
+        let outcomes = verify_all(&folder, &[], Device::Cpu).unwrap();
         assert!(outcomes.len() >= 14);
         let failed: Vec<String> =
             outcomes.iter().filter(|outcome| outcome.failed()).map(ToString::to_string).collect();

@@ -96,11 +96,10 @@ pub fn run_until(
         let same = || same_recipe(recipe, folder, resume);
         let (run, identity) = claim(recipe, folder, resume, session, same)?;
         say(format!(
-            "run {} in {} on {} rank(s), device {:?}",
+            "run {} in {} on {} rank(s)",
             identity.id,
             folder.display(),
-            session.world.size(),
-            session.device
+            session.world.size()
         ));
         Ok(run)
     })?;

@@ -11,8 +11,9 @@ use crate::base::say;
 use crate::ranks::{CommunicationStream, MEETING, World};
 use crate::recipe::Recipe;
 use crate::shards::DocumentStore;
-use crate::torch::{DeviceChoice, Precision, SideStream, device};
-use crate::train::{PrecisionChoice, RunFolder, Signals};
+use crate::torch::device::{self, described};
+use crate::torch::{DeviceChoice, Precision, SideStream};
+use crate::train::{PrecisionChoice, RunFolder, Schedule, Signals};
 use crate::{Error, Result};
 
 /// One process of the program at work.
@@ -76,6 +77,9 @@ impl Session {
         ])?;
         self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
         self.run.get_or_init(|| run.path().to_owned());
+        if self.is_root() {
+            say(format!("computing on {}, in {}", described(self.device), self.precisions(recipe)));
+        }
         self.world.record(run.path())
     }
 
@@ -110,6 +114,18 @@ impl Session {
             PrecisionChoice::Auto if self.device.is_cuda() => Precision::Bf16,
             PrecisionChoice::Auto | PrecisionChoice::Fp32 => Precision::Fp32,
         }
+    }
+
+    /// The precisions of a recipe's stages, for people.
+    fn precisions(&self, recipe: &Recipe) -> String {
+        let stages = [&recipe.rank, &recipe.pretrain, &recipe.finetune];
+        let name = |stage: &&Schedule| match self.precision(stage.precision) {
+            Precision::Fp32 => "fp32",
+            Precision::Bf16 => "bf16",
+        };
+        let mut names: Vec<&str> = stages.iter().map(name).collect();
+        names.dedup();
+        names.join(", then ")
     }
 
     /// This rank's share of a list: every item whose place is its rank, modulo the number of ranks.

@@ -18,6 +18,21 @@ pub fn relation_vector_flops(
     2.0 * tails * relation * width * width + 2.0 * pairs * relation * width
 }
 
+/// Forward FLOPs of the heads of pre-training for one document. Only alignment needs relation
+/// vectors, for the share of items that states one fact twice.
+pub fn pretraining_head_flops(settings: &DsdocreSettings, entities: f64, width: f64) -> f64 {
+    let vectors =
+        settings.same_fact_ratio * (2 + settings.alignment_hard + settings.alignment_random) as f64;
+    let heads = relation_vector_flops(settings, vectors / 2.0, vectors / 2.0, width);
+    ranking_flops(entities, width) + heads
+}
+
+/// Forward FLOPs of DSDocRE's fine-tuned heads for one document.
+pub fn finetuning_head_flops(settings: &DsdocreSettings, entities: f64, width: f64) -> f64 {
+    let pairs = settings.finetune_pairs().count(entities.round() as usize) as f64;
+    relation_vector_flops(settings, pairs, entities.min(pairs), width)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -34,6 +49,12 @@ mod tests {
         assert!((ranking_flops(20.0, 768.0) / 24e6 - 1.0).abs() < 0.02);
         let settings = DsdocreSettings::default();
         assert!((relation_vector_flops(&settings, 40.0, 20.0, 768.0) / 6.0e9 - 1.0).abs() < 0.02);
+        let vectors = settings.same_fact_ratio * 2.0
+            + settings.same_fact_ratio
+                * (settings.alignment_hard + settings.alignment_random) as f64;
+        let heads = pretraining_head_flops(&settings, 20.0, 768.0) - ranking_flops(20.0, 768.0);
+        let expected = relation_vector_flops(&settings, vectors, vectors, 768.0) / 2.0;
+        assert!((heads / expected - 1.0).abs() < 1e-9);
         let bilstm = json!({
             "model_type": "docre-bilstm", "lstm_hidden_size": 128, "num_hidden_layers": 1,
             "embedding_size": 100, "hidden_size": 128,

@@ -15,7 +15,7 @@ use tch::Device;
 
 use self::corpora::{CorpusSize, corpora};
 use self::estimate::{RunEstimate, StageEstimate, Took};
-use super::cost::{ranking_flops, relation_vector_flops};
+use super::cost::{finetuning_head_flops, pretraining_head_flops, ranking_flops};
 use super::systems::{Sizes, foundation, model_of};
 use crate::base::{read_json, run_files};
 use crate::encoders::{encoder_flops, encoder_size};
@@ -304,13 +304,8 @@ impl RunEstimate {
         let (distant, schedule) = (self.corpus(Role::Distant)?, &recipe.pretrain);
         let settings: &DsdocreSettings = recipe.settings_of()?;
         let model = dsdocre(recipe, ModelKind::Pretrainer, sizes)?;
-        // Only alignment needs relation vectors, for the share of items that states one fact twice.
-        let vectors = settings.same_fact_ratio
-            * (2 + settings.alignment_hard + settings.alignment_random) as f64;
-        let cost = encoder_flops(&model.config, distant.tokens).map(|encoder| {
-            let heads = relation_vector_flops(settings, vectors / 2.0, vectors / 2.0, model.width);
-            encoder + ranking_flops(distant.entities, model.width) + heads
-        });
+        let heads = pretraining_head_flops(settings, distant.entities, model.width);
+        let cost = encoder_flops(&model.config, distant.tokens).map(|encoder| encoder + heads);
         let work = StageWork {
             stage: stage.to_owned(),
             recipe,
@@ -330,8 +325,7 @@ impl RunEstimate {
         let (human, settings) = (self.visited(recipe)?, recipe.settings()?);
         let model = ModelSize::of(&*model_of(&settings, &recipe.encoder.name, sizes)?);
         let heads = if let Some(dsdocre) = settings.get::<DsdocreSettings>() {
-            let pairs = dsdocre.finetune_pairs().count(human.entities.round() as usize) as f64;
-            relation_vector_flops(dsdocre, pairs, human.entities.min(pairs), model.width)
+            finetuning_head_flops(dsdocre, human.entities, model.width)
         } else {
             self.notes.push(format!(
                 "of `{}` only the encoder is counted; `bench systems` measures the whole system",

@@ -1,14 +1,14 @@
-//! Where tensors live: the choice of a device, CUDA opened at run time, threads, and side streams
-//! for communication.
+//! Where tensors live: the choice of a device, threads, and side streams for communication.
 //!
-//! Not for: what runs there.
+//! Not for: opening CUDA (`cuda`), or what runs there.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::c_void;
 use std::str::FromStr;
 
 use tch::kind::Element;
-use tch::{Cuda, Device, Tensor};
+use tch::{Device, Tensor};
 
+use super::cuda::{self, open_cuda};
 use super::shim::{
     CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_stream_current_waits,
     docre_stream_free, docre_stream_handle, docre_stream_new, docre_stream_wait_current,
@@ -55,25 +55,65 @@ impl DeviceChoice {
     /// [`Error::Recipe`] with the reason if CUDA was asked for and cannot be used, and also where
     /// nothing was asked for, but there is a GPU: a job on it never trains on the CPU unasked.
     pub fn resolve(self, local_rank: usize) -> Result<Device> {
+        let sign = || {
+            let variable = |name: &str| std::env::var(name).ok();
+            sign_of_gpu(variable, |path| std::path::Path::new(path).exists())
+        };
+        let device = self.decide(local_rank, open_cuda, sign)?;
+        if let Device::Cuda(index) = device {
+            // SAFETY: a plain call with a number.
+            check(unsafe { docre_cuda_set_device(index as i64) })?;
+        }
+        Ok(device)
+    }
+
+    /// The choice itself. `open` opens CUDA and counts its devices, at least one; `sign` tells what
+    /// says that there is a GPU.
+    fn decide(
+        self,
+        local_rank: usize,
+        open: impl FnOnce() -> Result<usize>,
+        sign: impl FnOnce() -> Option<String>,
+    ) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => match open_cuda() {
-                Ok(()) => cuda_device(local_rank % usable_devices().max(1)),
-                Err(error) => {
-                    let variable = |name: &str| std::env::var(name).ok();
-                    let there = |path: &str| std::path::Path::new(path).exists();
-                    match sign_of_gpu(variable, there) {
-                        Some(sign) => Err(cpu_unasked(&sign, &error)),
-                        None => Ok(Device::Cpu),
-                    }
-                }
+            Self::Cuda(Some(index)) => existing(index, open()?),
+            Self::Cuda(None) => own_device(local_rank, open()?),
+            Self::Auto => match open() {
+                Ok(count) => own_device(local_rank, count),
+                Err(error) => match sign() {
+                    Some(sign) => Err(cpu_unasked(&sign, &error)),
+                    None => Ok(Device::Cpu),
+                },
             },
-            Self::Cuda(index) => {
-                open_cuda()?;
-                cuda_device(index.unwrap_or(local_rank))
-            }
         }
     }
+}
+
+/// What to call a device in messages, such as `cuda:0 (NVIDIA H200)`.
+pub fn described(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => {
+            let name =
+                cuda::device_name(index).map_or_else(String::new, |name| format!(" ({name})"));
+            format!("cuda:{index}{name}")
+        }
+        _ => "the CPU".to_owned(),
+    }
+}
+
+/// The device with the rank's number; the only one where a launcher shows each rank one.
+fn own_device(local_rank: usize, count: usize) -> Result<Device> {
+    existing(if count == 1 { 0 } else { local_rank }, count)
+}
+
+fn existing(index: usize, count: usize) -> Result<Device> {
+    if index < count {
+        return Ok(Device::Cuda(index));
+    }
+    let message = format!("device `cuda:{index}` does not exist: CUDA devices here: {count}");
+    Err(Error::recipe(message)
+        .with_hint("start fewer ranks on this node, or check CUDA_VISIBLE_DEVICES"))
 }
 
 /// What says that this machine or this job has a GPU; `None` where the user hides it.
@@ -92,64 +132,9 @@ fn sign_of_gpu(
 }
 
 fn cpu_unasked(sign: &str, error: &Error) -> Error {
-    Error::recipe(format!("this machine has a GPU ({sign}), but {error}"))
-        .with_hint("use `--device cpu` to train on the CPU all the same")
-}
-
-fn usable_devices() -> usize {
-    usize::try_from(Cuda::device_count()).unwrap_or(0)
-}
-
-fn cuda_device(index: usize) -> Result<Device> {
-    let count = usable_devices();
-    if index >= count {
-        let message = format!(
-            "device `cuda:{index}` does not exist: this machine shows {count} CUDA devices"
-        );
-        return Err(Error::recipe(message)
-            .with_hint("start fewer ranks on this node, or check CUDA_VISIBLE_DEVICES"));
-    }
-    // SAFETY: a plain call with a number.
-    check(unsafe { docre_cuda_set_device(index as i64) })?;
-    Ok(Device::Cuda(index))
-}
-
-/// Loads libtorch's CUDA half, which the program is not linked against.
-///
-/// # Errors
-/// [`Error::Recipe`] saying why CUDA cannot be used here.
-pub fn open_cuda() -> Result<()> {
-    let refuse = |why: &str| {
-        Error::recipe(format!("CUDA cannot be used: {why}")).with_hint("use `--device cpu`")
-    };
-    let name = CString::new("libtorch_cuda.so")
-        .map_err(|_| Error::Bug("a file name holds a zero byte".into()))?;
-    // libtorch opens further libraries lazily and finds their symbols only if this one is global.
-    // SAFETY: the library's initialisers register kernels and start nothing.
-    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-    if handle.is_null() {
-        return Err(refuse(&format!(
-            "libtorch's CUDA library cannot be loaded ({})",
-            loader_message()
-        )));
-    }
-    if Cuda::is_available() {
-        Ok(())
-    } else {
-        Err(refuse("libtorch finds no CUDA device (is the driver installed?)"))
-    }
-}
-
-/// The dynamic loader's last error.
-fn loader_message() -> String {
-    // SAFETY: the pointer is null or to a string that lives until the next loader call of this
-    // thread.
-    let message = unsafe { libc::dlerror() };
-    if message.is_null() {
-        "no reason given".into()
-    } else {
-        unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
-    }
+    let hint =
+        error.hint().unwrap_or("use `--device cpu` to train on the CPU all the same").to_owned();
+    Error::recipe(format!("this machine has a GPU ({sign}), but {error}")).with_hint(hint)
 }
 
 /// Host values as a tensor on `device`.
@@ -193,6 +178,13 @@ impl Drop for LocalThreads {
     fn drop(&mut self) {
         // SAFETY: a plain call with a number.
         unsafe { crate::torch::shim::docre_local_threads(self.0) }
+    }
+}
+
+/// Returns when a device has done all that was queued on it.
+pub fn finish(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
     }
 }
 
@@ -307,7 +299,7 @@ mod tests {
         match DeviceChoice::Cuda(None).resolve(0) {
             Ok(device) => assert_eq!(device, Device::Cuda(0)),
             Err(error) => {
-                assert!(error.to_string().starts_with("CUDA cannot be used: libtorch"), "{error}");
+                assert!(error.to_string().starts_with("CUDA cannot be used: "), "{error}");
             }
         }
         assert_eq!(DeviceChoice::Cpu.resolve(5).unwrap(), Device::Cpu);
@@ -334,6 +326,65 @@ mod tests {
         }
         let error = cpu_unasked("there is /dev/nvidia0", &Error::recipe("CUDA cannot be used: x"));
         assert!(error.to_string().contains("has a GPU (there is /dev/nvidia0), but CUDA"));
+        assert!(error.hint().unwrap().contains("--device cpu"));
+    }
+
+    /// The device that is chosen, or the message. `count`: the devices that CUDA shows, or why it
+    /// cannot be used.
+    fn chosen(
+        choice: &str,
+        local_rank: usize,
+        count: std::result::Result<usize, &str>,
+        sign: Option<&str>,
+    ) -> std::result::Result<Device, String> {
+        let choice: DeviceChoice = choice.parse().unwrap();
+        let open = || count.map_err(|why| Error::recipe(format!("CUDA cannot be used: {why}")));
+        choice
+            .decide(local_rank, open, || sign.map(str::to_owned))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_choice_of_a_device_follows_this_table() {
+        let (old, none) = (Err("the driver is too old"), Err("no libtorch_cuda.so"));
+        let nodes = Some("there is /dev/nvidia0");
+        let unused =
+            |why: &str| format!("this machine has a GPU (there is /dev/nvidia0), but {why}");
+        for (choice, local_rank, count, sign, expected) in [
+            // One rank a device; a rank that is shown one device takes that one.
+            ("auto", 0, Ok(8), nodes, Ok(Device::Cuda(0))),
+            ("auto", 7, Ok(8), nodes, Ok(Device::Cuda(7))),
+            ("auto", 3, Ok(1), nodes, Ok(Device::Cuda(0))),
+            ("cuda", 3, Ok(1), nodes, Ok(Device::Cuda(0))),
+            ("cuda", 3, Ok(4), nodes, Ok(Device::Cuda(3))),
+            ("cuda:2", 0, Ok(4), nodes, Ok(Device::Cuda(2))),
+            // More ranks than devices.
+            ("auto", 8, Ok(8), nodes, Err("`cuda:8` does not exist: CUDA devices here: 8".into())),
+            (
+                "cuda:1",
+                0,
+                Ok(1),
+                nodes,
+                Err("`cuda:1` does not exist: CUDA devices here: 1".into()),
+            ),
+            // CUDA that does not work is passed over only where nothing says that there is a GPU.
+            ("auto", 0, old, nodes, Err(unused("CUDA cannot be used: the driver is too old"))),
+            ("auto", 0, none, None, Ok(Device::Cpu)),
+            ("cuda", 0, none, None, Err("CUDA cannot be used: no libtorch_cuda.so".into())),
+            ("cpu", 5, old, nodes, Ok(Device::Cpu)),
+        ] {
+            let found = chosen(choice, local_rank, count, sign);
+            match (&found, &expected) {
+                (Err(message), Err(part)) => assert!(message.contains(part.as_str()), "{message}"),
+                _ => assert_eq!(found, expected, "{choice} {local_rank} {count:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn devices_are_named() {
+        assert_eq!(described(Device::Cpu), "the CPU");
+        assert!(described(Device::Cuda(1)).starts_with("cuda:1"));
     }
 
     #[test]

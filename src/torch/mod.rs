@@ -3,6 +3,7 @@
 //!
 //! Not for: what an encoder or a system computes, or when (`encoders`, `systems`, `train`).
 
+pub mod cuda;
 pub mod device;
 pub mod dropout;
 pub mod gradients;
@@ -12,6 +13,7 @@ pub mod kernels;
 pub mod nn;
 pub mod optimizer;
 mod params;
+pub mod plain;
 pub mod precision;
 pub mod rng;
 mod shim;

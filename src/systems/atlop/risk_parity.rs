@@ -8,14 +8,14 @@ use crate::Result;
 use crate::parity::Case;
 use crate::systems::positive_unlabelled::{ClassRisks, RiskTotals, risk_sum};
 use crate::systems::reading::labelled_first;
-use crate::systems::{Classes, NaClass, NegativeRisk, Pair, RiskKind, RiskRule};
+use crate::systems::{Classes, NaClass, NegativeRisk, Pair, RiskKind, RiskRule, on};
 
 pub(super) fn ssr_pu(case: &mut Case) -> Result<()> {
     let relations = case.number("/dims/relations")? as usize;
     let totals = compare_inputs(case, relations)?;
     let (labels, shape) = case.integers("labels")?;
     let targets: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
-    let targets = Tensor::f_from_slice(&targets)?.f_view(&shape[..])?;
+    let targets = on(&targets, case.device())?.f_view(&shape[..])?;
     for scores in ["rank", "plain"] {
         for name in case.output_names(&format!("{scores}/")) {
             let Some((variant, "loss")) = name.rsplit_once('/') else { continue };
@@ -78,7 +78,8 @@ fn compare_variant(
     targets: &Tensor,
     totals: &RiskTotals,
 ) -> Result<()> {
-    let given = case.input(&format!("{scores}/logits"))?.f_detach()?.f_set_requires_grad(true)?;
+    let given = case.input(&format!("{scores}/logits"))?.f_to_device(case.device())?;
+    let given = given.f_detach()?.f_set_requires_grad(true)?;
     // Scores of their own are scores against a threshold class of 0.
     let logits = if scores == "plain" {
         Tensor::f_cat(&[given.f_narrow(1, 0, 1)?.f_zeros_like()?, given.shallow_clone()], 1)?

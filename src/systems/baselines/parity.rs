@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use crate::Result;
 use crate::parity::{Case, WEIGHTS, lengths, padded, unpadded};
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
-use crate::systems::cases::foundation::EVALUATION;
+use crate::systems::cases::foundation::DIFFERENTIATED;
 use crate::systems::cases::words::{WordCase, batch_loss, dense_averages};
 use crate::systems::words::WordTables;
 use crate::systems::{Extractor, Profile, RelationBatch, tables};
@@ -31,6 +31,8 @@ fn settings(case: &Case, network: Network, profile: Profile) -> Result<BaselineS
         distance_width: dims("dis")?,
         hidden: dims("H")?,
         channels: dims("C")?,
+        cnn_dropout: 0.0,
+        locked_dropout: 0.0,
         ..BaselineSettings::of(network, profile)
     })
 }
@@ -49,11 +51,11 @@ pub(crate) fn baseline(case: &mut Case, network: Network) -> Result<()> {
     let laid: &WordTables = tables(&batch.tables)?;
     compare_inputs(case, laid, &batch, &documents)?;
     let mut seen = HashMap::new();
-    let logits = model.probed(laid, EVALUATION, &mut |name, tensor| {
+    let logits = model.probed(laid, DIFFERENTIATED, &mut |name, tensor| {
         seen.insert(name, tensor.shallow_clone());
     })?;
     compare_outputs(case, laid, &model, &seen, &logits)?;
-    let loss = batch_loss(&model, &batch)?;
+    let loss = batch_loss(&model, &batch, DIFFERENTIATED)?;
     case.compare("loss", &loss)?;
     loss.f_backward()?;
     case.compare_gradients("grad.", model.parameters(), rename)?;
@@ -179,7 +181,7 @@ fn compare_alone(
             model.classes(),
             model.loss(),
         )?;
-        let logits = model.logits(&batch, EVALUATION)?.f_to_kind(Kind::Float)?;
+        let logits = model.logits(&batch, DIFFERENTIATED)?.f_to_kind(Kind::Float)?;
         let name = format!("single.logits.{index}");
         let reference = match case.output(&name) {
             Ok(alone) => alone.shallow_clone(),

@@ -100,7 +100,7 @@ fn compare_document(
         case.compare(&format!("{prefix}t_rep"), &tails)?;
     }
     case.compare(&format!("{prefix}logits"), &logits)?;
-    let loss = batch_loss(model, &batch)?;
+    let loss = batch_loss(model, &batch, EVALUATION)?;
     case.compare(&format!("{prefix}loss"), &loss)?;
     Ok(loss)
 }

@@ -15,6 +15,10 @@ use crate::train::Forward;
 /// The references were run without dropout, in 32 bits.
 pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
 
+/// The same for systems with recurrent layers, which cuDNN differentiates in training alone. The
+/// settings of their cases drop nothing out.
+pub(crate) const DIFFERENTIATED: Forward = Forward { train: true, ..EVALUATION };
+
 /// Entity types of DocRED in the order of their numbers, from 1 (docs/formats.md, "DocRED and
 /// Re-DocRED"); the typed markers of DocRE-II follow it.
 pub(crate) const DOCRED_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
@@ -47,15 +51,17 @@ pub(crate) fn bert(case: &Case, sizes: &BertSizes) -> Result<EncoderSpec> {
     Ok(EncoderSpec::preset("tiny", config))
 }
 
-/// An encoder with a word table of `rows` rows, and room for a system's parameters.
+/// An encoder with a word table of `rows` rows on the device of the case, and room for a system's
+/// parameters.
 pub(crate) fn foundation(
+    device: Device,
     spec: &EncoderSpec,
     rows: i64,
     relations: usize,
     types: &[&str],
     pieces: &SpecialPieces,
 ) -> Result<Foundation> {
-    let mut parameters = Parameters::new(0, Device::Cpu);
+    let mut parameters = Parameters::new(0, device);
     let encoder = build(spec, rows, &mut parameters)?;
     Ok(Foundation {
         encoder,
@@ -84,5 +90,5 @@ pub(crate) fn on_pieces(
         case,
         &BertSizes { prefix: "/dims/encoder/", positions, epsilon: "/dims/encoder/layer_norm_eps" },
     )?;
-    foundation(&spec, rows as i64, relations, &DOCRED_TYPES, tokenizer.special())
+    foundation(case.device(), &spec, rows as i64, relations, &DOCRED_TYPES, tokenizer.special())
 }

@@ -6,7 +6,8 @@ use crate::systems::parity_cases;
 /// Recomputes a case of the reference data.
 fn holds(name: &str) {
     let shared = crate::reference_data();
-    let outcome = verify_case(&shared.join("parity").join(name), &parity_cases()).unwrap();
+    let outcome =
+        verify_case(&shared.join("parity").join(name), &parity_cases(), tch::Device::Cpu).unwrap();
     assert!(!outcome.failed(), "{outcome}");
 }
 
@@ -46,7 +47,9 @@ fn baselines_are_the_releases() {
 /// Recomputes a case of the systems for distantly supervised documents.
 fn holds_distant(name: &str) {
     let shared = crate::reference_data();
-    let outcome = verify_case(&shared.join("parity-distant").join(name), &parity_cases()).unwrap();
+    let outcome =
+        verify_case(&shared.join("parity-distant").join(name), &parity_cases(), tch::Device::Cpu)
+            .unwrap();
     assert!(!outcome.failed(), "{outcome}");
 }
 

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::encoders::EncoderSpec;
 use crate::parity::Case;
 use crate::systems::cases::foundation::{self, BertSizes};
-use crate::systems::{Classes, Example, Pair, RelationLoss, relation_loss_sum};
+use crate::systems::{Classes, Example, Pair, RelationLoss, on, relation_loss_sum};
 use crate::text::TokenizedDocument;
 
 /// The BERT of a case whose dimensions are named `bert_…`.
@@ -44,8 +44,8 @@ pub(crate) fn losses(
     classes: Classes,
 ) -> Result<Vec<Tensor>> {
     let of_document = |(example, mine): (&Example, Tensor)| {
-        let targets = Tensor::f_from_slice(&classes.targets(&example.document, &example.pairs))?
-            .f_view_as(&mine)?;
+        let targets = classes.targets(&example.document, &example.pairs);
+        let targets = on(&targets, mine.device())?.f_view_as(&mine)?;
         Ok(relation_loss_sum(RelationLoss::Bce, &mine, &targets)?
             .f_div_scalar((example.pairs.len() * classes.count()) as f64)?)
     };

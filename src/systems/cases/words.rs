@@ -4,18 +4,18 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::encoders::EncoderSpec;
 use crate::parity::Case;
-use crate::systems::cases::foundation::{BertSizes, DOCRED_TYPES, EVALUATION, bert, foundation};
+use crate::systems::cases::foundation::{BertSizes, DOCRED_TYPES, bert, foundation};
 use crate::systems::cases::total_loss;
 use crate::systems::words::WordTables;
 use crate::systems::{Example, Extractor, Foundation, Layout, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer};
-use crate::train::MicroBatch;
+use crate::train::{Forward, MicroBatch};
 
 /// The documents of a word-level case.
 pub(crate) struct WordCase {
@@ -24,6 +24,7 @@ pub(crate) struct WordCase {
     /// Relations in class order.
     pub relations: RelationSet,
     tokenizer: Tokenizer,
+    device: Device,
 }
 
 impl WordCase {
@@ -33,7 +34,7 @@ impl WordCase {
     /// Malformed files.
     pub fn open(case: &Case) -> Result<Self> {
         let relations = case.relations()?;
-        Ok(Self::of(case.word_documents(&relations)?, relations))
+        Ok(Self::of(case, case.word_documents(&relations)?, relations))
     }
 
     /// A case over the fixtures' word pieces.
@@ -42,14 +43,16 @@ impl WordCase {
     /// Malformed files.
     pub fn open_pieces(case: &Case) -> Result<Self> {
         let relations = case.relations()?;
-        Ok(Self::of(case.documents(&relations)?, relations))
+        Ok(Self::of(case, case.documents(&relations)?, relations))
     }
 
     fn of(
+        case: &Case,
         (documents, tokenizer): (Vec<TokenizedDocument>, Tokenizer),
         relations: RelationSet,
     ) -> Self {
-        Self { documents: documents.into_iter().map(Arc::new).collect(), relations, tokenizer }
+        let documents = documents.into_iter().map(Arc::new).collect();
+        Self { documents, relations, tokenizer, device: case.device() }
     }
 
     /// The documents of these titles, in this order.
@@ -104,7 +107,8 @@ impl WordCase {
 
     fn foundation(&self, spec: &EncoderSpec) -> Result<Foundation> {
         let rows = self.tokenizer.vocab_size() as i64;
-        foundation(spec, rows, self.relations.len(), &DOCRED_TYPES, self.tokenizer.special())
+        let (relations, pieces) = (self.relations.len(), self.tokenizer.special());
+        foundation(self.device, spec, rows, relations, &DOCRED_TYPES, pieces)
     }
 }
 
@@ -112,8 +116,12 @@ impl WordCase {
 ///
 /// # Errors
 /// If libtorch rejects an operation.
-pub(crate) fn batch_loss(extractor: &dyn Extractor, batch: &RelationBatch) -> Result<Tensor> {
-    total_loss(&extractor.losses(batch, EVALUATION)?, batch.counts())
+pub(crate) fn batch_loss(
+    extractor: &dyn Extractor,
+    batch: &RelationBatch,
+    forward: Forward,
+) -> Result<Tensor> {
+    total_loss(&extractor.losses(batch, forward)?, batch.counts())
 }
 
 /// Averaging rows [documents, entities, words] as the references give them.

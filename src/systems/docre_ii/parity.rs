@@ -1,8 +1,6 @@
 //! The DocRE-II cases: the base module, iterated inference, and a training step of stage 2 with
 //! recorded noise.
 
-use tch::Tensor;
-
 use crate::parity::{Case, WEIGHTS};
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::pairs::{
@@ -14,7 +12,7 @@ use crate::systems::docre_ii::{
     Stage,
 };
 use crate::systems::reading::adaptive_labels;
-use crate::systems::{Extractor, Profile, RelationBatch, tables};
+use crate::systems::{Extractor, Profile, RelationBatch, on, tables};
 use crate::text::{TokenizedDocument, Tokenizer};
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -174,7 +172,8 @@ fn compare_step(
     laid.noise = Some(recorded(case)?);
     let counts = system.layout().counts(&batch.tables, &batch.targets).unwrap_or_default();
     let laid: &DocreIiTables = tables(&batch.tables)?;
-    let targets = Tensor::f_from_slice(&batch.targets)?.f_view([batch.pairs as i64, -1])?;
+    let device = system.parameters().device();
+    let targets = on(&batch.targets, device)?.f_view([batch.pairs as i64, -1])?;
     let step = system.stage2(laid, &targets, TRAINING)?;
     for (letter, view) in [("A", &step.views[0]), ("B", &step.views[1])] {
         let parts = [

@@ -9,7 +9,7 @@ use tch::Tensor;
 use crate::Result;
 use crate::parity::{Case, WEIGHTS, lengths, padded};
 use crate::systems::Profile;
-use crate::systems::cases::foundation::EVALUATION;
+use crate::systems::cases::foundation::{DIFFERENTIATED, EVALUATION};
 use crate::systems::cases::words::WordCase;
 use crate::systems::evidence::{
     EvidenceBatch, EvidenceItem, EvidencePredictor, EvidenceSettings, ScoredSentence,
@@ -34,6 +34,7 @@ pub(crate) fn evidence_predictor(case: &mut Case) -> Result<()> {
         position_width: dims("coref")?,
         type_width: dims("ner")?,
         hidden: dims("H")?,
+        locked_dropout: 0.0,
         ..EvidenceSettings::of(Profile::Code)
     };
     let model = EvidencePredictor::new(words.table(dims("word")?)?, &settings)?;
@@ -79,7 +80,7 @@ fn compare_batch(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -
     let batch = model.layout.batch(&items)?;
     compare_inputs(case, &batch)?;
     let mut seen = HashMap::new();
-    let logits = model.probed(&batch, EVALUATION, &mut |name, tensor| {
+    let logits = model.probed(&batch, DIFFERENTIATED, &mut |name, tensor| {
         seen.insert(name, tensor.shallow_clone());
     })?;
     let words = lengths(&batch.tables.word_offsets);
@@ -96,7 +97,7 @@ fn compare_batch(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -
         case.compare_rows("sent_output", ours, &sentences)?;
     }
     case.compare_rows("logits", &logits, &sentences)?;
-    let loss = model.forward(&batch, EVALUATION)?.remove(0).f_div_scalar(batch.counts()[0])?;
+    let loss = model.forward(&batch, DIFFERENTIATED)?.remove(0).f_div_scalar(batch.counts()[0])?;
     case.compare("loss", &loss)?;
     loss.f_backward()?;
     case.compare_gradients("grad.", model.parameters(), rename)

@@ -14,14 +14,14 @@ use crate::Result;
 use crate::corpus::RelationSet;
 use crate::corpus::formats::read_eog;
 use crate::parity::{Case, WEIGHTS, lengths};
-use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
+use crate::systems::cases::foundation::{DIFFERENTIATED, DOCRED_TYPES, foundation};
 use crate::systems::cases::head_name;
 use crate::systems::cases::word_level::{bert, compare_outputs, example, losses, mean};
 use crate::systems::glre::{
     ContextMatrix, Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm,
     SentenceMean,
 };
-use crate::systems::{Example, Extractor, Pair, Profile, tables};
+use crate::systems::{Example, Extractor, Pair, Profile, on, tables};
 use crate::text::{SpecialPieces, TokenizedDocument, TokenizedEntity, Tokenizer, tokenize};
 
 /// Types of CDR's arguments in the order of their numbers, from 1.
@@ -67,10 +67,10 @@ pub(crate) fn glre(case: &mut Case) -> Result<()> {
     let laid = model.layout().tables(&all)?;
     let laid: &GlreTables = tables(&laid)?;
     compare_inputs(case, &setting, laid, &all, &model)?;
-    compare_states(case, &setting, laid, &model.states(laid, EVALUATION)?)?;
+    compare_states(case, &setting, laid, &model.states(laid, DIFFERENTIATED)?)?;
     let kept = examples(&setting, |sample| sample.kept_pairs(&sample.kept));
     let laid = model.layout().tables(&kept)?;
-    let states = model.states(tables(&laid)?, EVALUATION)?;
+    let states = model.states(tables(&laid)?, DIFFERENTIATED)?;
     compare_kept(case, &setting, &states)?;
     let losses = losses(&states.logits, &kept, model.classes())?;
     case.compare("loss", &mean(&losses)?)?;
@@ -200,6 +200,12 @@ fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
             base.context_matrix
         },
         classifier_width: dims("mlp_dim").unwrap_or(0),
+        lstm_dropout: 0.0,
+        rgcn_input_dropout: 0.0,
+        rgcn_dropout: 0.0,
+        attention_dropout: 0.0,
+        classifier_dropout: 0.0,
+        frozen_dropout: false,
         ..base
     })
 }
@@ -207,7 +213,7 @@ fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
 fn build(case: &Case, setting: &Setting, settings: GlreSettings, files: &[&str]) -> Result<Glre> {
     let (spec, rows) = bert(case)?;
     let model = Glre::new(
-        foundation(&spec, rows, setting.relations, setting.types, &setting.pieces)?,
+        foundation(case.device(), &spec, rows, setting.relations, setting.types, &setting.pieces)?,
         settings,
     )?;
     case.load_weights(model.parameters(), files, rename)?;
@@ -261,7 +267,7 @@ fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<(
             examples(setting, |sample| sample.kept_pairs(rows.next().unwrap_or(&sample.kept)));
         let laid = model.layout().tables(&examples)?;
         let laid: &GlreTables = tables(&laid)?;
-        let states = model.states(laid, EVALUATION)?;
+        let states = model.states(laid, DIFFERENTIATED)?;
         let losses = losses(&states.logits, &examples, model.classes())?;
         let label = format!("{name}/");
         compare_outputs(case, &references, &label, &states.logits, &examples, &losses)?;
@@ -442,7 +448,7 @@ fn nodes(
 
 /// Rows of all nodes of a document in the reference's order.
 fn graph(laid: &GlreTables, states: &Tensor, index: usize, sample: &Sample) -> Result<Tensor> {
-    Ok(states.f_index_select(0, &Tensor::f_from_slice(&node_order(laid, index, sample))?)?)
+    Ok(states.f_index_select(0, &on(&node_order(laid, index, sample), states.device())?)?)
 }
 
 /// What depends on all pairs, whether they are in the loss or not.

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::encoders::EncoderSpec;
 use crate::parity::{Case, WEIGHTS, lengths};
 use crate::sampling::ordered_pairs;
-use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
+use crate::systems::cases::foundation::{DIFFERENTIATED, DOCRED_TYPES, foundation};
 use crate::systems::cases::head_name;
 use crate::systems::cases::word_level::{compare_outputs, example, losses, mean};
 use crate::systems::hin::{Hin, HinSettings, HinStates, HinTables};
@@ -52,6 +52,7 @@ fn settings(case: &Case, settings: &str) -> Result<HinSettings> {
         multi_space: switch("multi_space")?,
         sentence_inference: switch("sentence_inference")?,
         hierarchy: switch("hierarchy")?,
+        dropout: 0.0,
         ..HinSettings::default()
     })
 }
@@ -73,7 +74,7 @@ fn model(
         EncoderSpec::preset("words", json!({ "embedding_size": words[1], "frozen_vectors": true }));
     let na_class = case.number("/dims/classes")? == relations as i64 + 1;
     let model = Hin::new(
-        foundation(&spec, words[0], relations, &DOCRED_TYPES, pieces)?,
+        foundation(case.device(), &spec, words[0], relations, &DOCRED_TYPES, pieces)?,
         HinSettings { na_class, ..settings.clone() },
     )?;
     case.load_weights(model.parameters(), files, rename)?;
@@ -94,7 +95,7 @@ pub(crate) fn hin(case: &mut Case) -> Result<()> {
     let laid = full.layout().tables(&examples)?;
     let laid: &HinTables = tables(&laid)?;
     compare_inputs(case, laid, &examples, &full)?;
-    let states = full.states(laid, EVALUATION)?;
+    let states = full.states(laid, DIFFERENTIATED)?;
     compare_states(case, laid, &states)?;
     let losses = losses(&states.logits, &examples, full.classes())?;
     let references = case.tensors("outputs.safetensors")?;
@@ -115,7 +116,7 @@ fn ablations(
         let own = format!("weights.{name}.safetensors");
         let model = model(case, &settings, &[WEIGHTS[0], &own], relations, pieces)?;
         let laid = model.layout().tables(examples)?;
-        let logits = model.states(tables(&laid)?, EVALUATION)?.logits;
+        let logits = model.states(tables(&laid)?, DIFFERENTIATED)?.logits;
         let losses = losses(&logits, examples, model.classes())?;
         let references: HashMap<String, Tensor> =
             case.tensors(&format!("outputs.{name}.safetensors"))?;

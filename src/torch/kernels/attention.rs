@@ -52,10 +52,16 @@ pub fn varlen_attention(
     })
 }
 
+/// Whether flash attention has kernels for heads of this width.
+fn flash_width(width: i64) -> bool {
+    width % 8 == 0 && width <= 256
+}
+
 /// Flash attention for 16-bit kinds; else by padding every document to the longest one.
 fn cuda_attention(qkv: &Tensor, segments: &Segments, terms: &ScoreTerms, p: f64) -> Result<Tensor> {
     let flash = matches!(qkv.kind(), Kind::BFloat16 | Kind::Half)
         && segments.tokens() > 0
+        && flash_width(qkv.size4()?.3)
         && terms.are_products();
     if !flash {
         return padded::attention(qkv, segments, terms, p);
@@ -77,6 +83,7 @@ mod tests {
 
     use super::*;
     use crate::torch::device::LocalThreads;
+    use crate::torch::plain::attention::attention;
     use crate::torch::rng::Generator;
 
     fn stream(tokens: i64, heads: i64, width: i64, seed: u64) -> Tensor {
@@ -87,15 +94,9 @@ mod tests {
         ScoreTerms::plain(qkv.size()[3])
     }
 
-    /// One document by libtorch's plain operations, in doubles; `keep`: [heads, L, L] factors on
-    /// the probabilities.
+    /// One document, in doubles; `keep`: [heads, L, L] factors on the probabilities.
     fn plain(document: &Tensor, keep: Option<&Tensor>) -> Tensor {
-        let qkv = document.to_kind(Kind::Double).permute([1, 2, 0, 3]);
-        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let scores = q.matmul(&k.transpose(1, 2)) / (document.size()[3] as f64).sqrt();
-        let softmax = scores.softmax(-1, Kind::Double);
-        let probabilities = keep.map_or_else(|| softmax.shallow_clone(), |keep| &softmax * keep);
-        probabilities.matmul(&v).transpose(0, 1).flatten(1, 2)
+        attention(document, &[0, document.size()[0]], &plain_terms(document), keep)
     }
 
     fn error(a: &Tensor, b: &Tensor) -> f64 {
@@ -227,6 +228,20 @@ mod tests {
         (&padded * weights(&padded)).sum(Kind::Float).backward();
         let (out, grad) = both(&qkv, &segments, None);
         assert!(error(&out, &padded) < 2e-6 && error(&grad, &leaf.grad()) < 5e-6);
+    }
+
+    #[test]
+    fn widths_that_flash_attention_lacks_are_padded() {
+        let has = |width| flash_width(width);
+        assert!([8, 16, 64, 128, 256].into_iter().all(has));
+        assert!(![4, 26, 63, 264].into_iter().any(has));
+        // Without a GPU flash attention is an error, so this is the padded form.
+        let segments = Segments::new(&[0, 5, 5, 30], Device::Cpu).unwrap();
+        let qkv = stream(30, 2, 26, 7).to_kind(Kind::BFloat16);
+        let padded = cuda_attention(&qkv, &segments, &plain_terms(&qkv), 0.0).unwrap();
+        assert_eq!(padded.kind(), Kind::BFloat16);
+        let exact = attention(&qkv, &segments.offsets, &plain_terms(&qkv), None);
+        assert!(error(&padded, &exact) < 0.02 * exact.abs().max().double_value(&[]));
     }
 
     #[test]

@@ -46,19 +46,13 @@ mod tests {
 
     use super::*;
     use crate::torch::device::LocalThreads;
+    use crate::torch::plain::pairs::grouped;
     use crate::torch::rng::Generator;
 
     /// A source of random leaves.
     fn leaves(seed: u64) -> impl FnMut(&[i64]) -> Tensor {
         let mut generator = Generator::of_test(seed);
         move |shape| generator.randn(shape).set_requires_grad(true)
-    }
-
-    /// ATLOP's own way, in doubles: outer products, then a linear layer.
-    fn plain(heads: &Tensor, tails: &Tensor, weight: &Tensor, blocks: i64) -> Tensor {
-        let split = |z: &Tensor| z.to_kind(Kind::Double).view([z.size()[0], blocks, -1]);
-        let outer = split(heads).unsqueeze(3) * split(tails).unsqueeze(2);
-        outer.flatten(1, -1).matmul(&weight.to_kind(Kind::Double).transpose(0, 1))
     }
 
     fn gradients(out: &Tensor, leaves: [&Tensor; 3]) -> Vec<Tensor> {
@@ -78,7 +72,7 @@ mod tests {
             let weight = normal(&[classes, blocks * b * b]);
             let ours =
                 grouped_bilinear(&heads, &tails, &weight, None, blocks, Precision::Fp32).unwrap();
-            let reference = plain(&heads, &tails, &weight, blocks);
+            let reference = grouped(&heads, &tails, &weight, blocks);
             let scale = 1e-6 * reference.abs().max().double_value(&[]).max(1.0);
             assert!((&ours - &reference).abs().max().double_value(&[]) < 5.0 * scale);
             let leaves = [&heads, &tails, &weight];

@@ -167,6 +167,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::torch::plain::pairs::relation_vectors as plain;
     use crate::torch::rng::Generator;
 
     const HEADS: [i64; 11] = [0, 1, 2, 3, 4, 0, 6, 6, 1, 0, 0];
@@ -193,15 +194,9 @@ mod tests {
         }
     }
 
-    /// r[p, c] = Σ_ij head[i]·W[c, i, j]·tail[j] + b[c], as the formula stands.
+    /// The formula.
     fn direct(layer: &Layer) -> Tensor {
-        let rows = |rows: &[i64]| layer.entities.index_select(0, &Tensor::from_slice(rows));
-        let no_path: Option<&[i64]> = None;
-        Tensor::einsum(
-            "pi,cij,pj->pc",
-            &[rows(&HEADS), layer.weight.shallow_clone(), rows(&TAILS)],
-            no_path,
-        ) + &layer.bias
+        plain(&layer.entities, &HEADS, &TAILS, &layer.weight, &layer.bias).to_kind(Kind::Float)
     }
 
     fn gradients(layer: &Layer, result: &Tensor) -> Vec<Tensor> {

@@ -94,7 +94,7 @@ impl DistanceIndex {
     }
 
     /// The rows of a tensor of distances.
-    pub(super) fn rows_of(&self, distances: &Tensor) -> Result<Tensor> {
+    pub(in crate::torch) fn rows_of(&self, distances: &Tensor) -> Result<Tensor> {
         let places = distances.f_clamp(-self.reach, self.reach)?.f_add_scalar(self.reach)?;
         let rows = self.rows.f_to_device(distances.device())?;
         Ok(rows.f_take(&places)?)

@@ -177,6 +177,7 @@ unsafe extern "C" {
         to: f64,
         out: *mut C_tensor,
     ) -> c_int;
+    pub(super) fn docre_allow_tf32(allowed: c_int) -> c_int;
     pub(super) fn docre_cuda_set_device(index: i64) -> c_int;
     pub(super) fn docre_cuda_peak_bytes(index: i64, bytes: *mut i64) -> c_int;
     pub(super) fn docre_stream_new(index: i64, out: *mut *mut CStream) -> c_int;

@@ -49,4 +49,12 @@ inline void let_wait(const c10::Stream& later, const c10::Stream& earlier) {
   event.block(later);
 }
 
+// Whether CUDA may round the factors of products to TF32. By default libtorch does so in cuDNN's
+// layers alone. These setters keep libtorch's two records of the choice equal; setFloat32Precision
+// changes one of them, and cuBLAS then refuses to work.
+inline void allow_tf32(bool allowed) {
+  at::globalContext().setAllowTF32CuBLAS(allowed);
+  at::globalContext().setAllowTF32CuDNN(allowed);
+}
+
 }  // namespace docre

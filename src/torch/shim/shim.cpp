@@ -215,6 +215,9 @@ int docre_generator_draw(at::Generator* generator, const int64_t* shape, size_t 
     *out = docre::drawn(*generator, at::IntArrayRef(shape, dimensions), normal != 0, from, to);
   });
 }
+int docre_allow_tf32(int allowed) {
+  return guarded([&] { docre::allow_tf32(allowed != 0); });
+}
 int docre_cuda_set_device(int64_t index) {
   return guarded([&] { docre::cuda().setDevice(docre::cuda_device(index)); });
 }

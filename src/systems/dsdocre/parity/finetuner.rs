@@ -67,7 +67,7 @@ fn compare_finetuning(
     let reference = Vec::<i64>::try_from(unpadded(case.output(&name)?, &counts)?)?;
     let ours = Vec::<i64>::try_from(logits.f_argmax(1, false)?)?;
     case.compare_integers(&name, &ours, &reference);
-    let loss = batch_loss(extractor, &batch)?;
+    let loss = batch_loss(extractor, &batch, EVALUATION)?;
     case.compare(&format!("{prefix}loss"), &loss)?;
     if prefix.is_empty() {
         let reference = unpadded(&case.input("labels")?, &counts)?;

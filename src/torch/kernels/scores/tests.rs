@@ -7,6 +7,8 @@ use crate::torch::kernels::context::{
     AttentionTable, EntityRow, entity_attention, padded_entities,
 };
 use crate::torch::kernels::{Segments, padded};
+use crate::torch::plain::attention::{attention, probabilities};
+use crate::torch::plain::far;
 use crate::torch::rng::Generator;
 
 const HEADS: i64 = 2;
@@ -59,56 +61,6 @@ fn tables(terms: &ScoreTerms) -> Vec<&Tensor> {
     [&terms.key_table, &terms.query_table, &terms.bias].into_iter().flatten().collect()
 }
 
-/// The probabilities of one document in doubles, from the formula of [`ScoreTerms`] written out for
-/// every pair of tokens; [heads, L, L].
-fn probabilities(document: &Tensor, terms: &ScoreTerms) -> Tensor {
-    let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
-    let length = document.size()[0];
-    let turned = |slot: i64| {
-        let x = double(&document.select(1, slot)).transpose(0, 1);
-        let Some(rotary) = &terms.rotary else { return x };
-        let half = WIDTH / 2;
-        let [cos, sin] = [0, 1].map(|part| double(&rotary.get(part)).narrow(0, 0, length));
-        let (a, b) = (x.narrow(2, 0, half), x.narrow(2, half, half));
-        Tensor::cat(&[&a * &cos - &b * &sin, &b * &cos + &a * &sin], 2)
-    };
-    let (q, k) = (turned(0), turned(1));
-    let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu));
-    let distances = positions.unsqueeze(0) - positions.unsqueeze(1);
-    let mut scores = q.matmul(&k.transpose(1, 2)) * terms.scale;
-    if let Some(index) = &terms.index {
-        // [L, L, ...] of the row of every pair.
-        let rows = index.rows_of(&distances).unwrap().view([-1]);
-        let of_pairs = |table: &Tensor| {
-            double(&table.index_select(0, &rows)).view([length, length, HEADS, -1])
-        };
-        if let Some(table) = &terms.key_table {
-            let products = Tensor::einsum("hid,ijhd->hij", &[&q, &of_pairs(table)], None::<i64>);
-            scores += products * terms.scale;
-        }
-        if let Some(table) = &terms.query_table {
-            let products = Tensor::einsum("hjd,ijhd->hij", &[&k, &of_pairs(table)], None::<i64>);
-            scores += products * terms.scale;
-        }
-        if let Some(bias) = &terms.bias {
-            scores += of_pairs(bias).squeeze_dim(3).permute([2, 0, 1]);
-        }
-    }
-    if let Some(window) = terms.window {
-        scores = scores.masked_fill(&distances.abs().gt(window), f64::NEG_INFINITY);
-    }
-    scores.softmax(-1, Kind::Double)
-}
-
-fn far(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    if a.numel() == 0 {
-        return 0.0;
-    }
-    let largest = b.abs().max().double_value(&[]).max(1e-2);
-    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[]) / largest
-}
-
 /// A fixed function of the place of each number.
 fn weights(out: &Tensor) -> Tensor {
     let count = out.numel() as i64;
@@ -130,12 +82,7 @@ fn attention_and_its_gradients_are_those_of_the_formula() {
     let leaf = Generator::of_test(1).randn([347, 3, HEADS, WIDTH]).set_requires_grad(true);
     for kind in KINDS {
         let terms = terms(kind, segments.longest);
-        let parts = OFFSETS.windows(2).filter(|range| range[0] < range[1]).map(|range| {
-            let document = leaf.narrow(0, range[0], range[1] - range[0]);
-            let values = document.select(1, 2).to_kind(Kind::Double).transpose(0, 1);
-            probabilities(&document, &terms).matmul(&values).transpose(0, 1).flatten(1, 2)
-        });
-        let expected = Tensor::cat(&parts.collect::<Vec<_>>(), 0);
+        let expected = attention(&leaf, &OFFSETS, &terms, None);
         let expected = with_gradients(&expected, &leaf, &terms);
         let ours = varlen_attention(&leaf, &segments, &terms, None, 3).unwrap();
         let padded = padded::attention(&leaf, &segments, &terms, 0.0).unwrap();
