@@ -15,8 +15,8 @@ pub fn grouped(heads: &Tensor, tails: &Tensor, weight: &Tensor, blocks: i64) -> 
     outer.flatten(1, -1).matmul(&double(weight).transpose(0, 1))
 }
 
-/// r[p, c] = Σ_ij head[i]·W[c, i, j]·tail[j] + b[c]; `entities`: [E, d], `weight`: `[w, d, d]`,
-/// `bias`: `[w]` → `[P, w]`.
+/// r`[p, c]` = Σ_ij head`[i]` · W`[c, i, j]` · tail`[j]` + b`[c]`; `entities`: [E, d], `weight`:
+/// `[w, d, d]`, `bias`: `[w]` → `[P, w]`.
 pub fn relation_vectors(
     entities: &Tensor,
     heads: &[i64],
