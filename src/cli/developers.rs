@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{MachineFlags, Overrides, write_json};
+use super::shared::{MachineFlags, Overrides, show, write_json};
 use crate::bench::{self, BenchOptions};
 use crate::parity;
 use crate::systems::parity_cases;
@@ -122,6 +122,12 @@ impl BenchVerb {
             return Err(Error::recipe("--set needs `bench systems` or `bench encoders`"));
         }
         let session = self.machine.session()?;
+        if self.options.names == ["all-reduce"] {
+            return session.run(|session| {
+                let table = bench::all_reduce_rates(session)?;
+                if session.is_root() { show(&table, self.json.as_deref()) } else { Ok(()) }
+            });
+        }
         session.run(|session| {
             let results = bench::bench(&self.options, session)?;
             if session.is_root() {
