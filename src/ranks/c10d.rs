@@ -345,7 +345,7 @@ fn listen(at: &Rendezvous, speaks: bool, news: &Arc<News>) -> Result<()> {
                     return;
                 }
                 // Nothing has happened for so long.
-                Err(_) if store.has(END).is_ok() => {}
+                Err(_) if store.has(END).is_ok() => thread::sleep(LONGEST_NAP),
                 Ok(Err(_)) | Err(_) => {
                     let _ = news.lost.set(Instant::now());
                     return;
