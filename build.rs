@@ -146,10 +146,12 @@ fn compile_shim(torch: &Path) {
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a
         // plain loop.
-        .flag("-fopenmp")
-        .opt_level(3)
-        .file("src/torch/shim/shim.cpp")
-        .compile("docre_shim");
+        .flag("-fopenmp");
+    // For the headers that are named gloo/….
+    let mut c10d = build.clone();
+    c10d.include("src/torch/shim").define("USE_C10D_GLOO", None);
+    c10d.opt_level(1).file("src/torch/shim/c10d.cpp").compile("docre_c10d");
+    build.opt_level(3).file("src/torch/shim/shim.cpp").compile("docre_shim");
     if env::var_os("CARGO_FEATURE_MPI").is_some() {
         let mpicc = env::var("MPICC").unwrap_or_else(|_| "mpicc".into());
         println!("cargo:rerun-if-env-changed=MPICC");

@@ -16,6 +16,12 @@ if [ -e "$lib/libtorch_cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
     said=$(LD_LIBRARY_PATH=$lib "$binary" doctor --device cuda 2>&1) && exit 1
     grep -q "CUDA cannot be used: .*CUDA's error" <<<"$said" || { echo "$said"; exit 1; }
 fi
+# The same run on two ranks of torchrun: equal losses up to the rounding of sums.
+"$python" -m torch.distributed.run --no-python --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0 \
+    "$binary" run "$here/../jobs/smoke.toml" --run-dir "$work/torchrun" --set threads=1 >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+"$binary" inspect "$work/run" "$work/torchrun" >"$work/log"
+[ "$(grep -c 'the same documents in the same order' "$work/log")" -eq 5 ] || { cat "$work/log"; exit 1; }
+echo "two ranks of torchrun"
 # Real weights, as good as unchanged by two steps at a rate of nearly 0. The large MPNet counts where
 # `make encoder` has brought it.
 real=(minilm)

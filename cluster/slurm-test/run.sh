@@ -75,6 +75,11 @@ cd "$dir"
 say "the run that nobody disturbs"
 mpirun -n 2 "$program" run recipe.toml --run-dir calm >"$dir/calm.log" 2>&1 || { tail "$dir/calm.log"; die "the undisturbed run failed"; }
 
+say "srun without a process manager: the ranks meet over c10d"
+srun --mpi=none -n 2 "$program" run recipe.toml --run-dir without-mpi >"$dir/without-mpi.log" 2>&1 ||
+    { tail "$dir/without-mpi.log"; die "the run without MPI failed"; }
+[ "$(hashes calm)" = "$(hashes without-mpi)" ] || die "the weights without MPI are not those with it"
+
 say "single-node: USR1 in pre-training, requeue, resume, finish"
 job=$(submit --run-dir "$dir/single" | grep -o '[0-9]*$')
 until_true 120 has_steps single pretrain 5

@@ -1,6 +1,7 @@
 //! Benchmarks of the stages: documents and tokens a second, share of the machine's matmul rate,
 //! peak memory, all in one call.
 
+mod all_reduce;
 mod encoders;
 mod entrant;
 mod selftest;
@@ -8,6 +9,7 @@ mod systems;
 mod table;
 mod trivial;
 
+pub use all_reduce::all_reduce_rates;
 pub use encoders::EncodersBench;
 pub use entrant::enter;
 pub use selftest::{SelftestOptions, give_up, selftest};
@@ -49,7 +51,7 @@ use crate::{Error, Result};
 pub struct BenchOptions {
     /// Stages to measure: prepare, score, pretrain, finetune, evaluate [default: all]; or
     /// `systems`, a table of all systems on the same documents, or `encoders`, tokens a second of
-    /// encoders beside the first one
+    /// encoders beside the first one, or `all-reduce`, sums over the ranks of a launcher
     pub names: Vec<String>,
     /// Encoder preset; with `systems` also SYSTEM=E for one of them; several with `encoders`
     #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]

@@ -171,6 +171,12 @@ impl BenchVerb {
         }
         let settings = self.overrides.of_verb::<Self>()?;
         let session = self.machine.session()?;
+        if self.options.names == ["all-reduce"] {
+            return session.run(|session| {
+                let table = bench::all_reduce_rates(session)?;
+                if session.is_root() { show(&table, self.json.as_deref()) } else { Ok(()) }
+            });
+        }
         session.run(|session| {
             let results = bench::bench(&self.options, settings, session)?;
             if session.is_root() {

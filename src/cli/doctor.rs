@@ -81,7 +81,7 @@ impl DoctorVerb {
             }
             Err(error) => told("CUDA", format!("none: {}", first_line(error))),
         }
-        told("MPI", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
+        told("MPI", if findings.mpi { "built in" } else { "not built in; ranks meet over c10d" });
         told(
             "object stores",
             if findings.object_stores { "built in" } else { "not built in (--features cloud)" },

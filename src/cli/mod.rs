@@ -7,6 +7,7 @@
 mod data;
 mod developers;
 mod doctor;
+mod launch;
 mod looking;
 mod machine;
 mod pipeline;
@@ -27,8 +28,8 @@ use crate::{Error, Result, exit_code};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
 ///
-/// Start with `docre-pretrain run jobs/quickstart.toml`, or on two ranks with `mpirun -n 2
-/// docre-pretrain run jobs/quickstart.toml`.
+/// Start with `docre-pretrain run jobs/quickstart.toml`, or on two ranks with `docre-pretrain
+/// launch -n 2 run jobs/quickstart.toml`.
 #[derive(Debug, Parser)]
 #[command(
     name = "docre-pretrain",
@@ -92,7 +93,7 @@ verbs! {
         Ledger(looking::LedgerVerb), Explain(looking::ExplainVerb), Autopsy(looking::AutopsyVerb),
     "Machine", hide = false:
         Doctor(doctor::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
-        Submit(machine::SubmitVerb),
+        Launch(launch::LaunchVerb), Submit(machine::SubmitVerb),
     "Developers", hide = true:
         Selftest(developers::SelftestVerb), Verify(developers::VerifyVerb),
         Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
@@ -160,7 +161,12 @@ pub fn main() -> ! {
     // A file that grows over the limit of the shell is an error like a full disk, not the end of
     // the process. SAFETY: a plain call with numbers.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    let code = match start_keeper() {
+    let keeper = match &cli.verb {
+        // It is no rank, even where srun starts it once a machine.
+        Verb::Launch(_) => Ok(None),
+        _ => start_keeper(),
+    };
+    let code = match keeper {
         // This process is the keeper, and its rank has ended.
         Ok(Some(code)) => code,
         Ok(None) => match catch_unwind(|| cli.verb.run()) {
@@ -237,7 +243,8 @@ mod tests {
     use super::*;
 
     /// Verbs whose output is not a result, and why.
-    const WITHOUT_JSON: [(&str, &str); 3] = [
+    const WITHOUT_JSON: [(&str, &str); 4] = [
+        ("launch", "passes on what its ranks print"),
         ("probe", "prints nothing; what it writes is for machines already"),
         ("completions", "prints a shell's own script"),
         ("man", "prints a page"),

@@ -88,7 +88,13 @@ pub trait Communicator: Send + Sync {
         self.beneath().is_none_or(Communicator::concurrent)
     }
 
-    /// Returns an asynchronous error, if there was one; the watchdog polls it.
+    /// The library that carries tensors, for people.
+    fn library(&self) -> &'static str {
+        self.beneath().map_or("none", Communicator::library)
+    }
+
+    /// Returns an asynchronous error, if there was one; the watchdog polls it, so it must not wait.
+    /// [`Elsewhere`](crate::Error::Elsewhere) if another rank has ended the world and said why.
     fn check(&self) -> Result<()> {
         self.beneath().map_or(Ok(()), Communicator::check)
     }
@@ -98,6 +104,14 @@ pub trait Communicator: Send + Sync {
     /// open. Dropping without closing is not enough: the launcher would take this rank for lost.
     fn close(&self, patience: Option<Duration>) -> bool {
         self.beneath().is_none_or(|beneath| beneath.close(patience))
+    }
+
+    /// Keeps the sentence that the world is about to end with, for ranks that cannot see this one's
+    /// output.
+    fn announce(&self, sentence: &str) {
+        if let Some(beneath) = self.beneath() {
+            beneath.announce(sentence);
+        }
     }
 
     /// Ends every rank of the world at once with this exit code.

@@ -188,6 +188,16 @@ fn end_tree(all: &[Range<usize>], rows: Vec<Tensor>) -> Result<Option<Tensor>> {
     .map(Some)
 }
 
+/// Adds up one tensor of each rank, by rank, in the tree of as many leaves; the rows are
+/// overwritten.
+///
+/// # Errors
+/// If libtorch rejects an operation.
+pub(super) fn sum_in_order(rows: Vec<Tensor>) -> Result<Option<Tensor>> {
+    let leaves: Vec<Range<usize>> = (0..rows.len()).map(|leaf| leaf..leaf + 1).collect();
+    end_tree(&leaves, rows)
+}
+
 /// Adds `from` to `to`, tensor by tensor.
 fn add_to(to: &[Tensor], from: &[Tensor]) -> Result<()> {
     to.iter().zip(from).try_for_each(|(to, from)| Ok(to.shallow_clone().f_add_(from).map(drop)?))

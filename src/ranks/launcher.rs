@@ -5,6 +5,9 @@
 
 use crate::{Error, Result};
 
+/// Set by [`Launch`](super::Launch) for the ranks that it starts.
+pub(super) const LAUNCHED: &str = "DOCRE_LAUNCHED";
+
 /// What started the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
@@ -16,8 +19,10 @@ pub enum Launcher {
     Mpich,
     /// Slurm's `srun`.
     Slurm,
-    /// `torchrun`, or a job controller with its variables. It starts processes, but no MPI world.
+    /// `torchrun`, or a job controller with its variables.
     Torchrun,
+    /// This program's own `launch`.
+    Launch,
 }
 
 /// What the launcher says about a process.
@@ -69,13 +74,17 @@ impl Launcher {
 
     fn recognise(lookup: &impl Fn(&str) -> Option<String>) -> Self {
         let has = |name| lookup(name).is_some();
-        // A batch script has SLURM_NTASKS and SLURM_PROCID too, but it is not an MPI launch. Only a
-        // step with a process manager counts, or one with several tasks: then the process manager
-        // was forgotten, and the size check says so.
-        let managed = ["PMIX_RANK", "PMIX_NAMESPACE", "PMI_RANK", "PMI_FD"].into_iter().any(has);
+        // A batch script has SLURM_NTASKS and SLURM_PROCID too, but it is not a launch. Only a step
+        // with a process manager counts, or one with several tasks.
+        let managed = Self::is_managed(lookup);
         let several = lookup("SLURM_STEP_NUM_TASKS").is_some_and(|tasks| tasks != "1");
-        if has("OMPI_COMM_WORLD_SIZE") {
+        if has(LAUNCHED) {
+            Self::Launch
+        } else if has("OMPI_COMM_WORLD_SIZE") {
             Self::OpenMpi
+        } else if has("TORCHELASTIC_RUN_ID") && has("WORLD_SIZE") && has("RANK") {
+            // It may have been started by srun itself, once a machine.
+            Self::Torchrun
         } else if has("SLURM_STEP_ID") && (managed || several) {
             Self::Slurm
         } else if has("PMI_SIZE") && has("PMI_RANK") {
@@ -85,6 +94,13 @@ impl Launcher {
         } else {
             Self::None
         }
+    }
+
+    /// Whether there is a process manager, with which MPI makes a world.
+    pub(super) fn is_managed(lookup: &impl Fn(&str) -> Option<String>) -> bool {
+        ["PMIX_RANK", "PMIX_NAMESPACE", "PMI_RANK", "PMI_FD"]
+            .into_iter()
+            .any(|name| lookup(name).is_some())
     }
 
     /// The variables of world size, rank and local rank, the most reliable ones first.
@@ -100,17 +116,18 @@ impl Launcher {
             Self::Slurm => {
                 [&["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"], &["SLURM_PROCID"], &["SLURM_LOCALID"]]
             }
-            Self::Torchrun => [&["WORLD_SIZE"], &["RANK"], &["LOCAL_RANK"]],
+            Self::Torchrun | Self::Launch => [&["WORLD_SIZE"], &["RANK"], &["LOCAL_RANK"]],
         })
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::None => "no launcher",
             Self::OpenMpi => "Open MPI's mpirun",
             Self::Mpich => "a PMI launcher such as MPICH's mpiexec",
             Self::Slurm => "srun",
             Self::Torchrun => "torchrun (WORLD_SIZE and RANK are set)",
+            Self::Launch => "docre-pretrain launch",
         }
     }
 
@@ -118,17 +135,17 @@ impl Launcher {
     fn way_out(self) -> &'static str {
         match self {
             Self::Slurm => {
-                "use `srun --mpi=pmix`, with the MPI library this program was built with; in an \
-                 interactive shell of srun, start `mpirun`, or unset SLURM_STEP_ID and \
-                 SLURM_STEP_NUM_TASKS for a single process"
+                "use `srun --mpi=pmix`, with the MPI library this program was built with, or set \
+                 DOCRE_WORLD=c10d to do without MPI; in an interactive shell of srun, start \
+                 `mpirun`, or unset SLURM_STEP_ID and SLURM_STEP_NUM_TASKS for a single process"
             }
             Self::Torchrun => {
-                "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK for a \
-                 single process"
+                "set DOCRE_WORLD=c10d, or unset it: torchrun makes no MPI world; or start with \
+                 `mpirun -n N` or `srun --mpi=pmix`"
             }
             _ => {
-                "start with the `mpirun` of the MPI library this program was built with; `ldd` on \
-                 the program names it"
+                "start with the `mpirun` of the MPI library this program was built with (`ldd` on \
+                 the program names it), or with `docre-pretrain launch`, which needs no MPI"
             }
         }
     }
@@ -150,7 +167,7 @@ impl Launched {
         Err(Error::recipe(message).with_hint(self.kind.way_out()))
     }
 
-    /// The error for a launch of several processes that this program cannot join.
+    /// The error for a launch of several processes whose world cannot be reached.
     pub(super) fn cannot_join(&self, cause: &str, hint: &str) -> Error {
         Error::recipe(format!(
             "{} started {} processes, but {cause}",

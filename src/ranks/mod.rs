@@ -1,34 +1,43 @@
-//! Ranks and how they communicate: the launcher, collectives (one process, MPI, NCCL), gradient
+//! Ranks and how they communicate: launchers, collectives (one process, MPI, c10d, NCCL), gradient
 //! buckets, and what happens when a rank fails (`failure`).
 //!
 //! A program holds one [`World`], made at its start and closed with the outcome at its end. Not for
 //! what is sent: `train` cuts the gradients into buckets, `pipeline` decides what only rank 0 does.
 
+mod c10d;
+#[cfg(test)]
+mod c10d_tests;
 mod communicator;
 pub mod failure;
 mod fixed_tree;
+mod gpu;
 mod handshake;
-#[cfg(any(test, feature = "mpi"))]
 mod host_slice;
+mod launch;
 mod launcher;
+mod meeting;
 #[cfg(feature = "mpi")]
 mod mpi;
-#[cfg(all(test, feature = "mpi"))]
-mod mpi_tests;
 mod nccl;
 mod nccl_library;
 #[cfg(test)]
 mod nccl_tests;
 mod reducer;
+mod rendezvous;
 #[cfg(test)]
 #[path = "../../tests/support/simulated_ranks.rs"]
 mod simulated;
 mod single;
+mod unequal;
 mod watched;
 mod world;
+#[cfg(test)]
+mod world_tests;
 
+pub use c10d::C10dCommunicator;
 pub use communicator::{Communicator, ReduceOp};
 pub use fixed_tree::{FixedTree, leaves_of};
+pub use launch::Launch;
 pub use launcher::{Launched, Launcher};
 #[cfg(feature = "mpi")]
 pub use mpi::MpiCommunicator;

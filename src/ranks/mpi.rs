@@ -18,15 +18,13 @@ use ::mpi::{Threading, ffi};
 use tch::Tensor;
 
 use super::host_slice::{HostSlice, on_host};
+use super::unequal::gather_unequal;
 use super::{Communicator, ReduceOp};
 use crate::base::lock;
 use crate::{Error, Result};
 
 /// MPI counts are `int`: longer buffers travel in pieces of this many values.
 const MAX_COUNT: usize = 1 << 30;
-
-/// Most bytes that a rank receives in one piece of an all-gather.
-const MAX_GATHER: usize = 1 << 26;
 
 /// Size of an error text; the standard's constant is 256 in Open MPI and 512 in MPICH.
 const ERROR_TEXT: usize = 1024;
@@ -251,26 +249,12 @@ impl Communicator for MpiCommunicator {
         self.broadcast_bytes(root, bytes)
     }
 
+    fn library(&self) -> &'static str {
+        "MPI"
+    }
+
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let lengths = self.gather_equal(&(bytes.len() as u64).to_ne_bytes())?;
-        let (lengths, _) = lengths.as_chunks::<8>();
-        let lengths: Vec<usize> =
-            lengths.iter().map(|length| u64::from_ne_bytes(*length) as usize).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut all: Vec<Vec<u8>> =
-            lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
-        let most = (MAX_GATHER / self.size).max(1);
-        for start in (0..longest).step_by(most) {
-            let width = most.min(longest - start);
-            let mut piece: Vec<u8> = bytes.iter().skip(start).take(width).copied().collect();
-            piece.resize(width, 0);
-            let gathered = self.gather_equal(&piece)?;
-            for (whole, (part, &length)) in all.iter_mut().zip(gathered.chunks(width).zip(&lengths))
-            {
-                whole.extend_from_slice(&part[..width.min(length.saturating_sub(start))]);
-            }
-        }
-        Ok(all)
+        gather_unequal(bytes, self.size, |piece| self.gather_equal(piece))
     }
 
     fn concurrent(&self) -> bool {
@@ -292,7 +276,8 @@ impl Communicator for MpiCommunicator {
             // SAFETY: MPI is initialised and not finalised; the call does not come back.
             unsafe { ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, c_int::from(code)) };
         }
-        std::process::exit(i32::from(code))
+        // SAFETY: a plain call. Destructors could wait for what hangs, so none runs.
+        unsafe { libc::_exit(code.into()) }
     }
 }
 

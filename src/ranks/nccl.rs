@@ -180,7 +180,17 @@ impl Communicator for NcclCommunicator {
         true
     }
 
+    /// Only CUDA tensors are reduced beside other work, and they do not touch the control.
+    fn concurrent(&self) -> bool {
+        true
+    }
+
+    fn library(&self) -> &'static str {
+        "NCCL"
+    }
+
     fn check(&self) -> Result<()> {
+        self.control.check()?;
         // If another thread is looking already, it finds any error.
         let Ok(_looking) = self.looking.try_lock() else { return Ok(()) };
         let Ok(comm) = self.raw() else { return Ok(()) };

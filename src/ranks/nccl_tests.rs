@@ -10,6 +10,7 @@ use std::thread;
 
 use tch::{Kind, Tensor};
 
+use super::c10d_tests::world_of_threads;
 use super::failure::Watchdog;
 use super::nccl_library::{NcclLibrary, RawComm, UniqueId};
 use super::{
@@ -190,10 +191,15 @@ fn two_steps(comm: &Arc<dyn Communicator>) -> Vec<Vec<f32>> {
 
 #[test]
 fn gradients_travel_over_nccl_and_everything_else_over_the_control() {
+    travel(simulated_world(3).into_iter().map(|control| Arc::new(control) as _).collect());
+    travel(world_of_threads(3));
+}
+
+fn travel(controls: Vec<Arc<dyn Communicator>>) {
     let sums: Vec<_> = thread::scope(|scope| {
         let rank = |control| {
             scope.spawn(move || {
-                let (comm, stream) = connect(Arc::new(control)).unwrap();
+                let (comm, stream) = connect(control).unwrap();
                 let sums = two_steps(&(comm.clone() as Arc<dyn Communicator>));
                 assert_eq!(
                     (stream.waits.load(Ordering::SeqCst), stream.joins.load(Ordering::SeqCst)),
@@ -211,7 +217,7 @@ fn gradients_travel_over_nccl_and_everything_else_over_the_control() {
                 sums
             })
         };
-        let ranks: Vec<_> = simulated_world(3).into_iter().map(rank).collect();
+        let ranks: Vec<_> = controls.into_iter().map(rank).collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     });
     // 1 + 2 + 3, and then three times that.

@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use tch::Tensor;
 
 use super::failure::{Recorder, Verdict, Watchdog, end, name_run};
+use super::rendezvous::Way;
 use super::watched::Watched;
 use super::{
-    CommunicationStream, Communicator, GradientReducer, Launched, Launcher, NcclCommunicator,
-    NcclLibrary, SingleProcess, handshake,
+    C10dCommunicator, CommunicationStream, Communicator, GradientReducer, Launched, Launcher,
+    NcclCommunicator, NcclLibrary, SingleProcess, gpu, handshake,
 };
 use crate::base::{panics, say};
 use crate::{Error, Result, exit_code};
@@ -46,13 +47,13 @@ pub struct World {
 }
 
 impl World {
-    /// Joins the world that the launcher has made. Without a launcher it is this process alone, and
-    /// MPI is not used. In a world of several ranks, from now on a panic in any thread ends all of
-    /// them with exit code 71.
+    /// Joins the world that the launcher has made, over MPI or c10d. Without a launcher it is this
+    /// process alone, and neither is used. In a world of several ranks, from now on a panic in any
+    /// thread ends all of them with exit code 71.
     ///
     /// # Errors
-    /// A recipe error (64) if the launcher's world size cannot be reached, a lost rank (71) if MPI
-    /// fails.
+    /// A recipe error (64) if the launcher's world cannot be joined or has another size, a lost
+    /// rank (71) if the ranks do not meet.
     pub fn start() -> Result<Self> {
         let launched = Launcher::detect()?;
         if launched.world_size == 1 {
@@ -61,10 +62,9 @@ impl World {
             let watchdog = Watchdog::over(&comm, Duration::MAX)?;
             return Ok(Self::watched(comm, watchdog, launched));
         }
+        let way = Way::choose(&launched, cfg!(feature = "mpi"))?;
         let _ = JOINED.set(launched.rank);
-        let meeting = end_after(MEETING, launched.rank)?;
-        let comm = join(&launched)?;
-        drop(meeting);
+        let comm = join(&launched, &way)?;
         let watchdog = Watchdog::over(&comm, HANG)?;
         install_panic_hook(&comm, &watchdog);
         Ok(Self::watched(comm, watchdog, launched))
@@ -90,11 +90,12 @@ impl World {
     /// it, with its own device set. `stream` belongs to that device.
     ///
     /// # Errors
-    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) if it
-    /// fails.
+    /// On every rank, if NCCL is missing or unsuitable on any of them, or if two of them have the
+    /// same GPU (64); a lost rank (71) if it fails.
     pub fn use_nccl(&mut self, stream: Arc<dyn CommunicationStream>) -> Result<()> {
         let library = self.agree(NcclLibrary::open())?;
         self.same(&[("the version of NCCL", library.version())])?;
+        gpu::all_differ(&self.gather(&gpu::own())?)?;
         let section = self.watchdog.section_within("connecting NCCL", MEETING);
         let comm: Arc<dyn Communicator> =
             Arc::new(NcclCommunicator::connect(self.bare.clone(), library, stream)?);
@@ -248,6 +249,10 @@ impl World {
     /// verdict.
     pub fn fail(&self, error: &Error) -> ! {
         let verdict = self.watchdog.verdict(&format!("stopped with `{error}`"));
+        // A rank that lost its peers has nothing to add to what is known of one.
+        if verdict.is_none() && self.watchdog.is_judged() && is_of_another(error) {
+            end(self.comm.as_ref(), None);
+        }
         let mut line = verdict.map_or_else(
             || format!("rank {}: {error}", self.rank()),
             |verdict| verdict.to_string(),
@@ -302,14 +307,38 @@ fn end_after(limit: Duration, rank: usize) -> Result<std::sync::mpsc::Sender<()>
     Ok(met)
 }
 
-#[cfg(feature = "mpi")]
-fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
-    if launched.kind == Launcher::Torchrun {
-        return Err(launched.cannot_join(
-            "it makes no MPI world",
-            "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK",
-        ));
+/// How long ranks may take to meet: what `DOCRE_MEETING_S` says, otherwise [`MEETING`].
+fn meeting_limit() -> Result<Duration> {
+    const NAME: &str = "DOCRE_MEETING_S";
+    let Ok(text) = std::env::var(NAME) else { return Ok(MEETING) };
+    let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        Error::recipe(format!("environment variable {NAME} is `{text}`"))
+            .with_hint("set it to a number of seconds, or unset it")
+    })
+}
+
+fn join(launched: &Launched, way: &Way) -> Result<Arc<dyn Communicator>> {
+    let limit = meeting_limit()?;
+    match way {
+        Way::Mpi => {
+            let meeting = end_after(limit, launched.rank)?;
+            let comm = join_mpi(launched)?;
+            drop(meeting);
+            Ok(comm)
+        }
+        Way::C10d(at) => {
+            // It keeps the limit itself and knows more; this is for a library that hangs.
+            let meeting = end_after(limit.saturating_mul(3), launched.rank)?;
+            let comm = C10dCommunicator::connect(launched, at, limit)?;
+            drop(meeting);
+            Ok(Arc::new(comm))
+        }
     }
+}
+
+#[cfg(feature = "mpi")]
+fn join_mpi(launched: &Launched) -> Result<Arc<dyn Communicator>> {
     let comm = super::MpiCommunicator::connect()?;
     if let Err(error) = launched.assert_world_size(comm.size()) {
         comm.close(None);
@@ -319,11 +348,13 @@ fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
 }
 
 #[cfg(not(feature = "mpi"))]
-fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
-    Err(launched.cannot_join(
-        "this program was built without MPI",
-        "build it with its default features, or start one process",
-    ))
+fn join_mpi(_: &Launched) -> Result<Arc<dyn Communicator>> {
+    Err(Error::Bug("MPI was chosen in a build without it".into()))
+}
+
+/// Whether an error only shows that another rank is gone.
+fn is_of_another(error: &Error) -> bool {
+    matches!(error, Error::RankLost { .. } | Error::Elsewhere { .. })
 }
 
 /// The message of rank 0: an exit code, 0 for none, and then the value as JSON.

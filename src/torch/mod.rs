@@ -3,6 +3,7 @@
 //!
 //! Not for: what an encoder or a system computes, or when (`encoders`, `systems`, `train`).
 
+pub mod c10d;
 pub mod cuda;
 pub mod device;
 pub mod dropout;

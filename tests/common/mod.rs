@@ -54,7 +54,18 @@ pub fn program() -> PathBuf {
 
 /// Removes the variables of a launcher, such as the rank, but not the settings of MPI.
 pub fn free_of_launchers(command: &mut Command) {
-    let foreign = ["OMPI_", "PMI", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_RANK"];
+    let foreign = [
+        "OMPI_",
+        "PMI",
+        "SLURM_",
+        "WORLD_SIZE",
+        "RANK",
+        "LOCAL_RANK",
+        "MASTER_",
+        "TORCHELASTIC_",
+        "DOCRE_LAUNCHED",
+        "DOCRE_WORLD",
+    ];
     let wishes = ["OMPI_MCA_", "OMPI_ALLOW_"];
     let starts = |name: &str, with: &[&str]| with.iter().any(|start| name.starts_with(start));
     for (name, _) in

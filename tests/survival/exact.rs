@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::common::copy;
-use super::place::{Place, setting};
+use super::place::{By, Place, setting};
 
 /// Forty steps over all stages, with a checkpoint at each.
 const FORTY: &str = "--set rank.steps=8 --set pretrain.steps=24 --set finetune.steps=8 \
@@ -92,11 +92,11 @@ fn a_run_resumed_at_any_step_of_any_stage_ends_with_the_same_bits() {
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_deterministic_run_has_the_same_bits_on_1_2_and_4_ranks_and_when_the_number_changes() {
-    let place = Place::new();
+    let mut place = Place::new();
     let settings = format!("{FORTY} --set deterministic=true");
     place.finish(1, "one", &settings);
     let one = results(&place.path("one"));
-    let same = |run: &str| {
+    let same = |place: &Place, run: &str| {
         let other = results(&place.path(run));
         let differing: Vec<&String> = one
             .iter()
@@ -106,12 +106,17 @@ fn a_deterministic_run_has_the_same_bits_on_1_2_and_4_ranks_and_when_the_number_
         assert!(differing.is_empty() && other.len() == one.len(), "{run}: {differing:?}");
     };
     place.finish(2, "two", &settings);
-    same("two");
+    same(&place, "two");
     // 2 → 4 → 1.
     as_after(&place, "two", "four", 3);
     place.finish(4, "four", &format!("{settings} --resume"));
-    same("four");
+    same(&place, "four");
     as_after(&place, "four", "last", 20);
     place.finish(1, "last", &format!("{settings} --resume"));
-    same("last");
+    same(&place, "last");
+    // Another library, which adds in the same order, for the second half.
+    place.by = By::Launch;
+    as_after(&place, "four", "other", 20);
+    place.finish(4, "other", &format!("{settings} --resume"));
+    same(&place, "other");
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::common::program;
-use super::place::{Place, random, setting};
+use super::place::{By, Place, random, setting};
 
 /// What is drawn for a round.
 #[derive(Debug)]
@@ -30,8 +30,19 @@ impl Blow {
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_rank_killed_at_any_moment_is_named_and_the_run_goes_on_to_the_same_weights() {
-    let place = Place::new();
-    let (kills, seed) = (setting("DOCRE_KILLS", 4), setting("DOCRE_KILL_SEED", 7));
+    kill(By::Mpirun);
+}
+
+#[test]
+fn a_rank_killed_at_any_moment_over_c10d_is_named_too() {
+    kill(By::Launch);
+}
+
+/// Half of the kills are for either way.
+fn kill(by: By) {
+    let place = Place::with(by);
+    let kills = setting("DOCRE_KILLS", 4).div_ceil(2);
+    let seed = setting("DOCRE_KILL_SEED", 7);
     place.prepared(2);
     for seed in seed..seed + kills {
         let blow = Blow::draw(seed);

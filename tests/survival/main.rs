@@ -1,8 +1,7 @@
-//! Bad days, under a real `mpirun`: killed, stopped, slow and signalled ranks, full and damaged
-//! disks, and resumes with other numbers of ranks.
+//! Bad days, under a real `mpirun` and under `launch`: killed, stopped, slow and signalled ranks,
+//! full and damaged disks, and resumes with other numbers of ranks.
 //!
 //! Not for what one process does: `cli.rs` tests that.
-#![cfg(feature = "mpi")]
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
 #[path = "../support/bad_disk.rs"]
@@ -19,6 +18,7 @@ mod exact;
 #[allow(dead_code, reason = "tests inside the library use the rest")]
 mod fake_bucket;
 mod kills;
+mod launch;
 mod place;
 mod ranks;
 mod soak;

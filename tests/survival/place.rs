@@ -1,4 +1,4 @@
-//! A folder in which the program runs under `mpirun`, and what is looked at there.
+//! A folder in which the program runs on several ranks, and what is looked at there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,19 @@ fn recipe() -> String {
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
+/// What starts the ranks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum By {
+    /// `mpirun`: they meet over MPI.
+    Mpirun,
+    /// `docre-pretrain launch`: they meet over c10d.
+    Launch,
+}
+
 /// A temporary folder in which the program runs, and what it finds in its environment besides.
 pub struct Place {
     folder: TempDir,
+    pub by: By,
     pub environment: Vec<(String, String)>,
 }
 
@@ -46,7 +56,11 @@ pub struct Ended {
 
 impl Place {
     pub fn new() -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        Self::with(By::Mpirun)
+    }
+
+    pub fn with(by: By) -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap(), by, environment: Vec::new() };
         fs_err::write(place.path("recipe.toml"), recipe()).unwrap();
         place
     }
@@ -57,14 +71,19 @@ impl Place {
 
     /// Starts `ranks` ranks of `run recipe.toml --run-dir RUN` with further words.
     pub fn start(&self, ranks: usize, run: &str, more: &str) -> Started {
-        self.mpirun(&format!(
-            "-n {ranks} {} run recipe.toml --run-dir {run} {more}",
-            program().display()
-        ))
+        let program = program();
+        let verb = format!("run recipe.toml --run-dir {run} {more}");
+        match self.by {
+            By::Mpirun => self.mpirun(&format!("-n {ranks} {} {verb}", program.display())),
+            By::Launch => self.spawn(Command::new(program), &format!("launch -n {ranks} {verb}")),
+        }
     }
 
     pub fn mpirun(&self, line: &str) -> Started {
-        let mut command = Command::new("mpirun");
+        self.spawn(Command::new("mpirun"), line)
+    }
+
+    fn spawn(&self, mut command: Command, line: &str) -> Started {
         free_of_launchers(&mut command);
         allow_mpirun(&mut command);
         // Ranks that share a core with others must not wait for it in a loop.

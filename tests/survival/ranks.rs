@@ -7,12 +7,21 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::common::{copy, program};
-use super::place::{PATIENCE, Place};
+use super::place::{By, PATIENCE, Place};
 
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_stopped_rank_is_named_within_the_limit() {
-    let place = Place::new();
+    stopped_rank_is_named(By::Mpirun);
+}
+
+#[test]
+fn a_stopped_rank_is_named_within_the_limit_over_c10d() {
+    stopped_rank_is_named(By::Launch);
+}
+
+fn stopped_rank_is_named(by: By) {
+    let place = Place::with(by);
     let mut started = place.start(2, "r", "--set pretrain.steps=100000 --set hang_limit_s=4");
     place.await_step("r", 3, &mut started);
     let process = place.process("r", 1);
@@ -41,12 +50,27 @@ fn a_stopped_rank_is_named_within_the_limit() {
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn signals_stop_all_ranks_and_other_numbers_of_ranks_go_on() {
-    let place = Place::new();
+    signals_stop(
+        By::Mpirun,
+        &[
+            (1, 0, libc::SIGUSR1),
+            (2, 1, libc::SIGUSR2),
+            (4, 3, libc::SIGTERM),
+            (2, 0, libc::SIGINT),
+        ],
+    );
+}
+
+#[test]
+fn signals_stop_all_ranks_over_c10d() {
+    signals_stop(By::Launch, &[(4, 3, libc::SIGTERM), (2, 1, libc::SIGUSR2)]);
+}
+
+fn signals_stop(by: By, signals: &[(usize, usize, i32)]) {
+    let place = Place::with(by);
     place.prepared(1);
     place.fresh("r");
-    let signals =
-        [(1, 0, libc::SIGUSR1), (2, 1, libc::SIGUSR2), (4, 3, libc::SIGTERM), (2, 0, libc::SIGINT)];
-    for (ranks, rank, signal) in signals {
+    for &(ranks, rank, signal) in signals {
         let before = place.metrics("r").keys().last().copied().unwrap_or_default();
         let mut started = place.start(ranks, "r", "--resume");
         place.await_step("r", before + 3, &mut started);
@@ -170,12 +194,21 @@ fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_rank_three_times_as_slow_is_named_in_the_metrics() {
-    let attempts: Vec<String> = (0..3).map_while(|_| slow_rank_is_named().err()).collect();
+    slow_rank_is_named_in_three_attempts(By::Mpirun);
+}
+
+#[test]
+fn a_rank_three_times_as_slow_over_c10d_is_named_too() {
+    slow_rank_is_named_in_three_attempts(By::Launch);
+}
+
+fn slow_rank_is_named_in_three_attempts(by: By) {
+    let attempts: Vec<String> = (0..3).map_while(|_| slow_rank_is_named(by).err()).collect();
     assert!(attempts.len() < 3, "{}", attempts.join("\n"));
 }
 
-fn slow_rank_is_named() -> Result<(), String> {
-    let place = Place::new();
+fn slow_rank_is_named(by: By) -> Result<(), String> {
+    let place = Place::with(by);
     let mut started =
         place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
     place.await_step("r", 5, &mut started);

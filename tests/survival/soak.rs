@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use docre::Recording;
 
-use super::place::{Place, setting};
+use super::place::{By, Place, setting};
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,17 +48,16 @@ impl Held {
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn memory_handles_and_threads_stay_flat() {
-    stay_flat("fp32");
+    stay_flat("fp32", By::Mpirun);
 }
 
 #[test]
-#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
-fn memory_handles_and_threads_stay_flat_in_bf16() {
-    stay_flat("bf16");
+fn memory_handles_and_threads_stay_flat_in_bf16_over_c10d() {
+    stay_flat("bf16", By::Launch);
 }
 
-fn stay_flat(precision: &str) {
-    let place = Place::new();
+fn stay_flat(precision: &str, by: By) {
+    let place = Place::with(by);
     let steps = setting("DOCRE_SOAK_STEPS", 300);
     let mut settings = format!(
         "--set pretrain.steps={steps} --set pretrain.checkpoint_steps={} --set \

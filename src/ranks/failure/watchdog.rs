@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::recorder::{Event, Recorder};
 use super::verdict::Verdict;
-use crate::base::{host_name, lock, say};
+use crate::base::{host_name, lock, run_files, say};
 use crate::ranks::communicator::Communicator;
 use crate::{Error, Result, exit_code};
 
@@ -84,7 +84,12 @@ impl Watchdog {
     pub fn over(comm: &Arc<dyn Communicator>, limit: Duration) -> Result<Self> {
         let watchdog = Self::start(limit, |sections, hang| {
             let Some(comm) = sections.communicator() else { return };
-            let trouble = hang.or_else(|| comm.check().err().map(|error| error.to_string()));
+            let trouble = match (hang, comm.check()) {
+                // Another rank has said why.
+                (_, Err(Error::Elsewhere { .. })) => end(comm.as_ref(), None),
+                (None, Err(error)) => Some(error.to_string()),
+                (hang, _) => hang,
+            };
             if let Some(trouble) = trouble {
                 let line = format!("rank {} on {}: {trouble}", comm.rank(), host_name());
                 let told = match sections.recorder.get() {
@@ -150,6 +155,12 @@ impl Watchdog {
     pub(in crate::ranks) fn verdict(&self, fate: &str) -> Option<Verdict> {
         let recorder = self.sections.recorder.get()?;
         Verdict::on_end(recorder.run(), recorder.rank(), fate)
+    }
+
+    /// Whether the run has a verdict on its failure already.
+    pub(in crate::ranks) fn is_judged(&self) -> bool {
+        let kept = |recorder: &Recorder| recorder.run().join(run_files::VERDICT).exists();
+        self.sections.recorder.get().is_some_and(kept)
     }
 
     /// Tells the recorder that the process comes to its own end.
@@ -309,6 +320,7 @@ impl Sections {
 pub(in crate::ranks) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
     if let Some(line) = line {
         say(line);
+        comm.announce(line);
     }
     comm.abort(exit_code::RANK_LOST)
 }

@@ -2,6 +2,8 @@
 //!
 //! Not for: safe functions. Each sibling module wraps the functions that it needs.
 
+pub(super) mod c10d;
+
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{TchError, Tensor};

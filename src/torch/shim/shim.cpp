@@ -13,6 +13,7 @@
 #include "contexts.hpp"
 #include "entity_rows.hpp"
 #include "grouped.hpp"
+#include "guard.hpp"
 #include "half_product.hpp"
 #include "lstm_function.hpp"
 #include "optimizer.hpp"
@@ -26,50 +27,18 @@
 extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace {
-thread_local std::string last_error;
-
-// Keeping a message needs memory, and memory may be what is missing.
-void keep_error(const char* message) noexcept {
-  try {
-    last_error = message;
-  } catch (...) {
-    last_error.clear();
-  }
-}
-
-// The message without the frames of C++ that libtorch adds to it, unless its environment variable
-// asks for them.
-const char* message_of(const c10::Error& error) noexcept {
-  return std::getenv("TORCH_SHOW_CPP_STACKTRACES") ? error.what() : error.what_without_backtrace();
-}
-
-// Runs the body of a function that Rust calls. No exception may leave such a function, so all of
-// its work is done in here. If one escaped all the same, `noexcept` would end the program.
-template <typename Body>
-int guarded(const Body& body) noexcept {
-  try {
-    body();
-    return 0;
-  } catch (const c10::Error& error) {
-    keep_error(message_of(error));
-  } catch (const std::exception& error) {
-    keep_error(error.what());
-  } catch (...) {
-    keep_error("an exception of unknown type");
-  }
-  return -1;
-}
-
 std::optional<at::Tensor> maybe(const at::Tensor* tensor) {
   return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
 }
 }  // namespace
 
+using docre::guarded;
 using docre::TensorList;
 
 extern "C" {
 const char* docre_last_error() {
-  return last_error.empty() ? "no memory for the error message" : last_error.c_str();
+  const std::string& message = docre::last_error();
+  return message.empty() ? "no memory for the error message" : message.c_str();
 }
 
 // ---- layers ----

@@ -1,0 +1,2 @@
+// See names.h.
+#include <gloo/names.h>
