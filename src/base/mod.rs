@@ -24,4 +24,4 @@ pub use files::{entries, folder_of, write_atomic, write_whole};
 pub use hash::{fingerprint, hash_number};
 pub use host::host_name;
 pub use json::{read_json, to_json, to_pretty_json};
-pub use panics::{catch_panic, lock};
+pub use panics::{catch_panic, caught, lock, raise};

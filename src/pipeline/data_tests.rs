@@ -67,7 +67,7 @@ fn titles(data: &RunData, role: Role) -> Vec<String> {
 }
 
 fn titles_of(store: &DocumentStore) -> Vec<String> {
-    (0..store.len()).map(|row| store.title(row).to_owned()).collect()
+    (0..store.len()).map(|row| store.title(row)).collect()
 }
 
 #[test]

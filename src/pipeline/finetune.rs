@@ -245,8 +245,9 @@ fn check_shards(
         return Err(error.with_hint("name annotated documents with --dev (data.dev in a recipe)"));
     }
     let sources = train.sources();
-    let unlabelled =
-        |source: &&TrainingSource| (0..source.store.len()).all(|row| !source.is_learnt(row));
+    let unlabelled = |source: &&TrainingSource| {
+        (0..source.store.len()).all(|row| !source.is_learnt(&source.store.get(row)))
+    };
     if let Some(TrainingSource { store, .. }) = sources.iter().find(unlabelled) {
         let error = Error::recipe(format!(
             "{}: no document has a label to fine-tune on",

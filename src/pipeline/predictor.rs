@@ -375,7 +375,7 @@ pub fn predictions(
     decider: Decider,
 ) -> Vec<Prediction> {
     let decide = |(row, scores): (usize, &DocumentScores)| {
-        decider.decide(scores, store.title(row), store.relations())
+        decider.decide(scores, &store.title(row), store.relations())
     };
     scores.iter().enumerate().flat_map(decide).collect()
 }

@@ -96,7 +96,7 @@ fn rows_to_rank(store: &DocumentStore, annotated: Option<&Path>) -> Result<Vec<u
     let Some(folder) = annotated else { return Ok((0..store.len()).collect()) };
     let annotated = DocumentStore::open(folder, StoreOptions::default())?;
     let ranked: Vec<usize> =
-        (0..store.len()).filter(|&row| annotated.find_title(store.title(row)).is_none()).collect();
+        (0..store.len()).filter(|&row| annotated.find_title(&store.title(row)).is_none()).collect();
     if ranked.len() == store.len() {
         let (annotated, all) = (folder.display(), store.folder().display());
         let problem = format!("none of the documents of {annotated} is in {all}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tch::{Device, Tensor};
 
-use crate::base::say;
+use crate::base::{caught, say};
 use crate::ranks::{CommunicationStream, MEETING, World};
 use crate::recipe::Recipe;
 use crate::shards::DocumentStore;
@@ -109,7 +109,7 @@ impl Session {
     /// # Errors
     /// Errors of the work.
     pub fn run<T>(self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let outcome = work(&self);
+        let outcome = caught(|| work(&self));
         self.world.close(outcome)
     }
 }

@@ -119,7 +119,8 @@ impl<'a> Summary<'a> {
         let predictor = Predictor::new(&*loaded.model, precision);
         let scores = shared_scores(&predictor, &store, session)?;
         let decider = Decider::of(&*loaded.model, state.threshold);
-        let titled = || (0..store.len()).map(|row| store.title(row)).zip(&scores);
+        let titles: Vec<String> = (0..store.len()).map(|row| store.title(row)).collect();
+        let titled = || titles.iter().map(String::as_str).zip(&scores);
         let relations = store.relations();
         let mut facts: Vec<Vec<Prediction>> = match Fusion::of(&predictor, decider)? {
             Some(fusion) => {

@@ -300,7 +300,7 @@ impl DevLabels {
         same_relations(&store, dev)?;
         let mut missing = 0;
         let mut of_row = |row: usize| {
-            let title = dev.title(row);
+            let title = &dev.title(row);
             let Some(place) = store.find_title(title) else {
                 missing += 1;
                 return Ok(AHashSet::new());

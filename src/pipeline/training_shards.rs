@@ -2,6 +2,7 @@
 //!
 //! Not for: the order of their documents (`sampling`), or how files become shards (`data`).
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -160,9 +161,18 @@ impl OpenShards {
 
     /// What to know of scores on dev if documents of dev are trained on too; `None` if none is.
     pub fn trained_on_dev(&self, dev: &DocumentStore) -> Option<String> {
-        let trained =
-            |title: &str| self.stores.iter().any(|store| store.find_title(title).is_some());
-        let shared = (0..dev.len()).filter(|&row| trained(dev.title(row))).count();
+        let mut left = HashMap::new();
+        dev.each_title(&mut |_, title| {
+            *left.entry(title.to_owned()).or_insert(0) += 1;
+            true
+        });
+        let mut shared = 0;
+        for store in &self.stores {
+            store.each_title(&mut |_, title| {
+                shared += left.remove(title).unwrap_or(0);
+                !left.is_empty()
+            });
+        }
         (shared > 0).then(|| {
             format!(
                 "{shared} of the {} documents of dev are trained on too: scores on dev do not \

@@ -209,7 +209,7 @@ fn epochwise(train: &OpenShards, seed: u64, batch: usize, steps: &[u64]) -> Resu
             item: item.item,
             source: several.then(|| source.name.to_owned()),
             row,
-            title: source.store.title(row).to_owned(),
+            title: source.store.title(row),
         }
     };
     let step = |step: u64| {
@@ -234,7 +234,7 @@ fn pretrain(
         StepItem::Pair {
             item: index,
             rows: item.rows,
-            titles: item.rows.map(|row| store.title(row).to_owned()),
+            titles: item.rows.map(|row| store.title(row)),
             same_fact: item.same_fact,
             detection: item.detection[0].len() + item.detection[1].len(),
             mention: item.mention[0].len() + item.mention[1].len(),

@@ -66,7 +66,10 @@ pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
     names.extend(recipe.data.source.iter().map(|source| source.name.as_str()));
     for role in names {
         let Some(folder) = shards_of(run, role) else { continue };
-        let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
+        let store = DocumentStore::open(
+            &folder,
+            StoreOptions { with_words: true, verify: false, ..StoreOptions::default() },
+        )?;
         if let Some(row) = store.find_title(&query.title) {
             let mut context = DocumentContext::new(run, &recipe, role, &store, row)?;
             context.read_predictions(runs)?;
@@ -159,7 +162,8 @@ impl<'a> DocumentContext<'a> {
         let problem = match shards_of(other, self.role) {
             None => format!("has no {role} shards, which {} has", self.store.folder().display()),
             Some(folder) => {
-                let options = StoreOptions { with_words: true, verify: false };
+                let options =
+                    StoreOptions { with_words: true, verify: false, ..StoreOptions::default() };
                 let store = DocumentStore::open(&folder, options)?;
                 match store.find_title(&self.document.title) {
                     None => format!("has no document of this title in {role}"),
@@ -295,7 +299,7 @@ impl<'a> DocumentContext<'a> {
         };
         let class = self.store.relations().index_of(&fact.relation);
         let others = class.and_then(|class| self.elsewhere.get(&(fact.head, fact.tail, class)));
-        let titles = others.into_iter().flatten().map(|&row| self.store.title(row).to_owned());
+        let titles = others.into_iter().flatten().map(|&row| self.store.title(row));
         let missed = self.predictions.iter().filter(|(_, facts)| !facts.iter().any(predicted));
         ExplainedLabel {
             relation: fact.relation.clone(),

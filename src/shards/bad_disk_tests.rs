@@ -9,7 +9,8 @@ use crate::Result;
 use crate::bad_disk::{SmallDisk, damage};
 use crate::text::{ScoredPair, TokenizedDocument};
 
-const WITH_WORDS: StoreOptions = StoreOptions { with_words: true, verify: true };
+const WITH_WORDS: StoreOptions =
+    StoreOptions { with_words: true, verify: true, memory: StoreOptions::MEMORY };
 
 /// Everything that a folder of shards says.
 type Content = (ShardManifest, Vec<TokenizedDocument>, FactIndex, String);

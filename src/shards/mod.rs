@@ -10,6 +10,8 @@
 mod arrays;
 #[cfg(test)]
 mod bad_disk_tests;
+mod blocks;
+mod cache;
 mod columns;
 mod documents;
 mod facts;

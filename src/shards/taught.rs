@@ -141,7 +141,8 @@ impl TaughtShards {
     /// Pairs or relations that the documents do not have; the disk.
     pub fn finish(self, mut taught: Taught) -> Result<ShardManifest> {
         let staging = Staging::new(&self.output)?;
-        let with_words = StoreOptions { with_words: true, verify: false };
+        let with_words =
+            StoreOptions { with_words: true, verify: false, ..StoreOptions::default() };
         let mut readers = Vec::new();
         for shard in &self.manifest.shards {
             readers.push(ShardReader::open(&self.folder, &self.manifest, shard, with_words)?);
@@ -279,7 +280,7 @@ mod tests {
         assert!(!temp.path().join("broken.unfinished").exists());
         assert!(open(&broken).begin(&"task").unwrap_err().to_string().contains("exists already"));
         // What was said is read again, beside all that the shards held.
-        let options = StoreOptions { with_words: true, verify: true };
+        let options = StoreOptions { with_words: true, ..StoreOptions::default() };
         let [old, new] = [&folder, &broken].map(|at| DocumentStore::open(at, options).unwrap());
         assert_eq!(new.len(), report.manifest.documents);
         for row in 0..new.len() {

@@ -274,6 +274,16 @@ pub(super) fn store(documents: &[Document]) -> (tempfile::TempDir, DocumentStore
     (temp, store)
 }
 
+/// The store of a folder with memory for so many of its largest blocks.
+pub(crate) fn streamed(folder: &Path, blocks: u64) -> DocumentStore {
+    let open = |memory| {
+        DocumentStore::open(folder, StoreOptions { memory, ..StoreOptions::default() }).unwrap()
+    };
+    let store = open(blocks * open(u64::MAX).largest_block());
+    assert!(!store.is_held(), "{blocks} blocks hold all of {} documents", store.len());
+    store
+}
+
 /// Eight documents over three shards, some facts shared.
 pub(super) fn corpus() -> Vec<Document> {
     let one = |number: usize| {

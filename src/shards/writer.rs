@@ -396,7 +396,7 @@ pub(super) fn copy_beside(folder: &Path, entry: &FileEntry, target: &Path) -> Re
 fn scored_rows(
     store: &DocumentStore,
 ) -> Result<impl Iterator<Item = Result<TokenizedDocument>> + '_> {
-    let options = StoreOptions { with_words: true, verify: true };
+    let options = StoreOptions { with_words: true, ..StoreOptions::default() };
     let open = |shard| ShardReader::open(store.folder(), store.manifest(), shard, options);
     let readers: Vec<ShardReader> =
         store.manifest().shards.iter().map(open).collect::<Result<_>>()?;

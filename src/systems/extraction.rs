@@ -193,7 +193,7 @@ impl BatchSource for ExtractionSource<'_> {
     }
 
     fn title(&self, row: usize) -> String {
-        self.documents.title(row).to_owned()
+        self.documents.title(row)
     }
 }
 

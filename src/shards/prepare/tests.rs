@@ -115,7 +115,8 @@ fn scores_are_added_to_every_row() {
     let output = temp.path().join("scored");
     rewrite_with_scores(&store, &kept, &output, scored.clone(), write).unwrap();
     let again =
-        DocumentStore::open(&output, StoreOptions { with_words: true, verify: true }).unwrap();
+        DocumentStore::open(&output, StoreOptions { with_words: true, ..StoreOptions::default() })
+            .unwrap();
     assert_eq!(
         (again.manifest().scored.clone(), again.manifest().shards.len()),
         (Some(scored.clone()), report.manifest.shards.len())
@@ -241,9 +242,11 @@ fn large_documents_come_in_small_row_groups() {
     )
     .unwrap();
     assert_eq!((report.manifest.documents, report.manifest.shards[0].row_groups), (9, 3));
-    let store =
-        DocumentStore::open(&options.output, StoreOptions { with_words: true, verify: true })
-            .unwrap();
+    let store = DocumentStore::open(
+        &options.output,
+        StoreOptions { with_words: true, ..StoreOptions::default() },
+    )
+    .unwrap();
     for (row, document) in documents.iter().enumerate() {
         assert_eq!(
             (&store.get(row).title, store.get(row).num_words()),
