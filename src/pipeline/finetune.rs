@@ -64,7 +64,8 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         check_system(&checkpoint, ModelKind::Finetuner, task.settings)?;
         return Ok(checkpoint);
     }
-    let train = OpenShards::open(task.train)?.with_rules(&run.recipe.distant)?;
+    let train =
+        OpenShards::open(task.train, run.recipe.data.memory())?.with_rules(&run.recipe.distant)?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
     check_shards(task, &train, &dev, session)?;
     if session.is_root()
@@ -245,9 +246,8 @@ fn check_shards(
         return Err(error.with_hint("name annotated documents with --dev (data.dev in a recipe)"));
     }
     let sources = train.sources();
-    let unlabelled = |source: &&TrainingSource| {
-        (0..source.store.len()).all(|row| !source.is_learnt(&source.store.get(row)))
-    };
+    let unlabelled =
+        |source: &&TrainingSource| (0..source.store.len()).all(|row| !source.is_learnt(row));
     if let Some(TrainingSource { store, .. }) = sources.iter().find(unlabelled) {
         let error = Error::recipe(format!(
             "{}: no document has a label to fine-tune on",

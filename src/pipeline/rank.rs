@@ -21,7 +21,8 @@ pub fn rank(run: &ActiveRun, shards: &Path) -> Result<Checkpoint> {
         return Ok(done);
     }
     let store = stage.open(shards)?;
-    let rows = VisitedRows::choose(&store, |document| {
+    let rows = VisitedRows::choose(&store, |row| {
+        let document = store.get(row);
         !document.facts.is_empty() && document.entities.len() > 1
     });
     let documents = rows.rows().len();

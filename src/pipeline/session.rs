@@ -4,6 +4,8 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 
 use crate::base::{caught, say};
@@ -97,6 +99,20 @@ impl Session {
     /// This rank's share of a list: every item whose place is its rank, modulo the number of ranks.
     pub fn share<I: IntoIterator>(&self, items: I) -> impl Iterator<Item = I::Item> {
         items.into_iter().skip(self.world.rank()).step_by(self.world.size())
+    }
+
+    /// Gathers on rank 0 what the ranks have, by rank; the others get nothing.
+    ///
+    /// # Errors
+    /// Those of any rank, on all ranks.
+    pub fn gather<T: Serialize + DeserializeOwned>(&self, mine: Result<T>) -> Result<Vec<T>> {
+        if self.world.size() == 1 {
+            return Ok(vec![mine?]);
+        }
+        let mine = self.world.agree(mine)?;
+        let bug = |error: serde_json::Error| Error::Bug(format!("the share of a rank: {error}"));
+        let all = self.world.communicator().gather(&serde_json::to_vec(&mine).map_err(bug)?)?;
+        all.iter().map(|bytes| serde_json::from_slice(bytes).map_err(bug)).collect()
     }
 
     /// Whether this rank writes files and prints.

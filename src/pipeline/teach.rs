@@ -362,23 +362,10 @@ impl Lesson<'_> {
                 |index: usize| judge.document(&chunk[index], &scores[index], passes.get(index));
             taught.par_extend((0..chunk.len()).into_par_iter().map(said));
         }
-        let world = session.world.size();
-        if world == 1 {
-            return Ok(taught);
-        }
-        let bug = |error: serde_json::Error| Error::Bug(format!("a share of a group: {error}"));
-        let bytes = serde_json::to_vec(&taught).map_err(bug)?;
-        let all = session.world.communicator().all_gather(&bytes)?;
-        if !session.is_root() {
-            return Ok(Vec::new());
-        }
-        let mut shares = Vec::new();
-        for bytes in &all {
-            shares.push(serde_json::from_slice::<TaughtGroup>(bytes).map_err(bug)?.into_iter());
-        }
-        Ok((0..documents.len())
-            .map(|item| shares[item % world].next().unwrap_or_default())
-            .collect())
+        let shares = session.gather(Ok(taught))?;
+        let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+        let mut take = |item: usize| shares.get_mut(item % session.world.size())?.next();
+        Ok((0..documents.len()).filter_map(&mut take).collect())
     }
 
     /// Statistics of the logits over passes with dropout, by document; empty without passes.

@@ -13,7 +13,7 @@ use super::rules::rules_of;
 use crate::distant::{DistantSettings, LabelRules};
 use crate::eval::{FactSet, distinct_names};
 use crate::recipe::SourceKind;
-use crate::shards::{DocumentStore, StoreOptions};
+use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::systems::{TrainingSource, check_weight};
 use crate::{Error, Result};
 
@@ -81,14 +81,13 @@ pub struct OpenShards {
 }
 
 impl OpenShards {
-    /// Opens all folders.
+    /// Opens all folders, which share so many bytes of memory: a small one is held whole, and large
+    /// ones divide what is left.
     ///
     /// # Errors
     /// No folder; as [`DocumentStore::open`]; folders whose relations or tokenizers differ.
-    pub fn open(shards: &[TrainingShards]) -> Result<Self> {
-        let open =
-            |each: &TrainingShards| DocumentStore::open(&each.folder, StoreOptions::default());
-        let stores = shards.iter().map(open).collect::<Result<Vec<_>>>()?;
+    pub fn open(shards: &[TrainingShards], memory: u64) -> Result<Self> {
+        let stores = open_within(shards, memory)?;
         let Some((first, others)) = stores.split_first() else {
             return Err(Error::recipe("no documents to train on are named")
                 .with_hint("name them with --train (data.human or data.source in a recipe)"));
@@ -183,6 +182,24 @@ impl OpenShards {
     }
 }
 
+/// Opens folders, the smallest first, each of which may take an equal part of what is left.
+fn open_within(shards: &[TrainingShards], mut memory: u64) -> Result<Vec<DocumentStore>> {
+    let documents = |each: &TrainingShards| Ok(ShardManifest::read(&each.folder)?.documents);
+    let sizes = shards.iter().map(documents).collect::<Result<Vec<_>>>()?;
+    let mut order: Vec<usize> = (0..shards.len()).collect();
+    order.sort_by_key(|&at| sizes[at]);
+    let mut stores = Vec::new();
+    for (place, at) in order.into_iter().enumerate() {
+        let part = memory / (shards.len() - place) as u64;
+        let options = StoreOptions { memory: part, ..StoreOptions::default() };
+        let store = DocumentStore::open(&shards[at].folder, options)?;
+        memory -= if store.is_held() { store.memory_bytes() as u64 } else { part };
+        stores.push((at, store));
+    }
+    stores.sort_by_key(|&(at, _)| at);
+    Ok(stores.into_iter().map(|(_, store)| store).collect())
+}
+
 /// Refuses two folders of shards with different relations.
 ///
 /// # Errors
@@ -199,6 +216,32 @@ pub fn same_relations(one: &DocumentStore, other: &DocumentStore) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shards::WriteOptions;
+    use crate::shards::testing::{document, prepared_with};
+
+    #[test]
+    fn a_small_folder_is_held_whole_beside_large_ones_that_share_the_rest() {
+        let temp = tempfile::tempdir().unwrap();
+        let shards = [40, 4, 48].map(|count| {
+            let one =
+                |row| document(&format!("{row}"), &[&["Paris"], &["France"]], &[(0, 1, "P17")]);
+            let documents: Vec<_> = (0..count).map(one).collect();
+            let options = WriteOptions { rows_per_shard: 12, row_group_rows: 4 };
+            let name = format!("s{count}");
+            let folder = prepared_with(temp.path(), &name, &documents, options).0;
+            TrainingShards { name, ..TrainingShards::alone(folder) }
+        });
+        let whole = OpenShards::open(&shards, StoreOptions::MEMORY).unwrap();
+        assert!(whole.stores().iter().all(DocumentStore::is_held));
+        let block = whole.stores()[1].memory_bytes() as u64;
+        let some = OpenShards::open(&shards, 10 * block).unwrap();
+        let held: Vec<bool> = some.stores().iter().map(DocumentStore::is_held).collect();
+        assert_eq!(held, [false, true, false]);
+        let lengths: Vec<usize> = some.stores().iter().map(DocumentStore::len).collect();
+        assert_eq!(lengths, [40, 4, 48]);
+        assert_eq!(some.stores()[0].window_blocks(), some.stores()[2].window_blocks());
+        assert!(OpenShards::open(&shards, block).is_err());
+    }
 
     #[test]
     fn a_folder_may_have_a_weight() {

@@ -361,14 +361,13 @@ fn elsewhere(store: &DocumentStore, row: usize) -> Result<Elsewhere> {
     if store.manifest().fact_index.is_none() {
         return Ok(found);
     }
-    let index = store.fact_index()?;
-    for key in (0..index.num_keys()).map(|key| index.instances(key)) {
-        let rows = || key.iter().map(|instance| instance.row as usize);
-        for own in key.iter().filter(|instance| instance.row as usize == row) {
+    store.each_fact_key(&mut |key| {
+        let rows = || key.iter().map(|(_, instance)| instance.row as usize);
+        for (_, own) in key.iter().filter(|(_, instance)| instance.row as usize == row) {
             let fact = (own.head as usize, own.tail as usize, own.relation as usize);
             found.entry(fact).or_default().extend(rows().filter(|&other| other != row));
         }
-    }
+    })?;
     Ok(found)
 }
 

@@ -198,6 +198,58 @@ impl MpiCommunicator {
         self.checked("all-gather", code)?;
         Ok(all)
     }
+
+    /// [`Self::gather_equal`] for rank 0; the others get nothing.
+    fn gather_equal_at_root(&self, piece: &[u8]) -> Result<Vec<u8>> {
+        let ranks = if self.rank == 0 { self.size } else { 0 };
+        let mut all = vec![0u8; piece.len() * ranks];
+        let length = int(piece.len())?;
+        // SAFETY: reads a constant of the MPI library.
+        let byte = unsafe { ffi::RSMPI_UINT8_T };
+        // SAFETY: on rank 0, `all` has room for `length` bytes of every rank; on the others it is
+        // not used.
+        let code = unsafe {
+            ffi::MPI_Gather(
+                piece.as_ptr().cast(),
+                length,
+                byte,
+                all.as_mut_ptr().cast(),
+                length,
+                byte,
+                0,
+                self.control.0,
+            )
+        };
+        self.checked("gather", code)?;
+        Ok(all)
+    }
+
+    /// Gathers bytes of any length by calls that gather as many of every rank.
+    fn gather_in_pieces(
+        &self,
+        bytes: &[u8],
+        gather: &dyn Fn(&[u8]) -> Result<Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>> {
+        let lengths = self.gather_equal(&(bytes.len() as u64).to_ne_bytes())?;
+        let (lengths, _) = lengths.as_chunks::<8>();
+        let lengths: Vec<usize> =
+            lengths.iter().map(|length| u64::from_ne_bytes(*length) as usize).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let mut all: Vec<Vec<u8>> =
+            lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
+        let most = (MAX_GATHER / self.size).max(1);
+        for start in (0..longest).step_by(most) {
+            let width = most.min(longest - start);
+            let mut piece: Vec<u8> = bytes.iter().skip(start).take(width).copied().collect();
+            piece.resize(width, 0);
+            let gathered = gather(&piece)?;
+            for (whole, (part, &length)) in all.iter_mut().zip(gathered.chunks(width).zip(&lengths))
+            {
+                whole.extend_from_slice(&part[..width.min(length.saturating_sub(start))]);
+            }
+        }
+        Ok(all)
+    }
 }
 
 impl Communicator for MpiCommunicator {
@@ -252,25 +304,12 @@ impl Communicator for MpiCommunicator {
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let lengths = self.gather_equal(&(bytes.len() as u64).to_ne_bytes())?;
-        let (lengths, _) = lengths.as_chunks::<8>();
-        let lengths: Vec<usize> =
-            lengths.iter().map(|length| u64::from_ne_bytes(*length) as usize).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut all: Vec<Vec<u8>> =
-            lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
-        let most = (MAX_GATHER / self.size).max(1);
-        for start in (0..longest).step_by(most) {
-            let width = most.min(longest - start);
-            let mut piece: Vec<u8> = bytes.iter().skip(start).take(width).copied().collect();
-            piece.resize(width, 0);
-            let gathered = self.gather_equal(&piece)?;
-            for (whole, (part, &length)) in all.iter_mut().zip(gathered.chunks(width).zip(&lengths))
-            {
-                whole.extend_from_slice(&part[..width.min(length.saturating_sub(start))]);
-            }
-        }
-        Ok(all)
+        self.gather_in_pieces(bytes, &|piece| self.gather_equal(piece))
+    }
+
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let all = self.gather_in_pieces(bytes, &|piece| self.gather_equal_at_root(piece))?;
+        Ok(if self.rank == 0 { all } else { Vec::new() })
     }
 
     fn concurrent(&self) -> bool {

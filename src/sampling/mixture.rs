@@ -124,6 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sampling::rng::Permutation;
 
     fn mixture(sources: &[(u64, u64)], seed: u64) -> Mixture {
         let of = |&(documents, visits)| SourceVisits { documents, visits };

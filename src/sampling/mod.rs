@@ -24,5 +24,6 @@ pub use pairs::{
     kept_prefix, ordered_pairs, top_asked_pairs, top_pairs,
 };
 pub use rng::{Purpose, Stream, rng};
+pub use row_set::RowSet;
 pub use visited::VisitedRows;
-pub use windows::Windows;
+pub use windows::{WindowPass, Windows};

@@ -6,7 +6,6 @@ use super::order::{BatchItem, BatchOrder};
 use super::row_set::RowSet;
 use super::windows::Windows;
 use crate::shards::DocumentStore;
-use crate::text::TokenizedDocument;
 
 /// Rows of a store.
 #[derive(Debug)]
@@ -16,12 +15,9 @@ pub struct VisitedRows<'a> {
 }
 
 impl<'a> VisitedRows<'a> {
-    /// The rows whose documents are visited. All documents are read once.
-    pub fn choose(
-        store: &'a DocumentStore,
-        mut visited: impl FnMut(&TokenizedDocument) -> bool,
-    ) -> Self {
-        Self { rows: RowSet::of(store.len(), |row| visited(&store.get(row))), store }
+    /// The rows of a store that are visited.
+    pub fn choose(store: &'a DocumentStore, visited: impl FnMut(usize) -> bool) -> Self {
+        Self { rows: RowSet::of(store.len(), visited), store }
     }
 
     /// The rows.

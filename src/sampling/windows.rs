@@ -208,8 +208,8 @@ mod tests {
     #[test]
     fn documents_are_uniform_over_the_places_of_a_window_and_blocks_over_windows() {
         let windows = windows(&[2; 6], 2);
-        let mut counts = vec![0; 12 * 12];
-        let mut together = vec![0; 6 * 3];
+        let mut counts = vec![0_u32; 12 * 12];
+        let mut together = vec![0_u32; 6 * 3];
         for key in 0..12_000 {
             for (place, (window, document)) in order(&windows, 7, key).into_iter().enumerate() {
                 counts[place * 12 + document] += 1;
@@ -218,7 +218,7 @@ mod tests {
         }
         counts.chunks(12).for_each(assert_uniform);
         // Both documents of a block are counted, so half of the counts are independent.
-        let halves: Vec<i32> = together.iter().map(|count| count / 2).collect();
+        let halves: Vec<u32> = together.iter().map(|count| count / 2).collect();
         halves.chunks(6).for_each(assert_uniform);
     }
 

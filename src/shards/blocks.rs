@@ -79,16 +79,6 @@ impl Blocks {
         &self.manifest
     }
 
-    /// The manifest, when nothing is read any more.
-    pub(super) fn into_manifest(self) -> ShardManifest {
-        self.manifest
-    }
-
-    /// How blocks are read.
-    pub(super) fn options(&self) -> StoreOptions {
-        self.options
-    }
-
     /// The columns of a block, every row checked.
     ///
     /// Errors: a data error for a file that is damaged or was replaced.
@@ -110,11 +100,6 @@ impl Blocks {
     pub(super) fn documents(&self, block: usize) -> Result<Vec<TokenizedDocument>> {
         let columns = self.read(block)?;
         Ok((0..columns.len()).map(|row| columns.document(row)).collect())
-    }
-
-    /// All documents in order, block by block.
-    pub(super) fn all_documents(&self) -> impl Iterator<Item = Result<TokenizedDocument>> + '_ {
-        each_or_error((0..self.len()).map(|block| self.documents(block)))
     }
 
     /// The titles of a block; no other column is read.

@@ -20,6 +20,7 @@ use super::validate::{self, Limits};
 use super::{FileEntry, ShardManifest, schema};
 use crate::Result;
 use crate::base::{catch_panic, panics};
+#[cfg(test)]
 use crate::text::TokenizedDocument;
 
 /// Row groups with more rows are refused: no writer of this format makes them, and their size would
@@ -71,11 +72,13 @@ impl ShardReader {
     }
 
     /// Number of row groups.
+    #[cfg(test)]
     pub fn num_row_groups(&self) -> usize {
         self.table.num_row_groups()
     }
 
     /// All rows of one row group, checked.
+    #[cfg(test)]
     pub fn read_group(&self, group: usize) -> Result<Vec<TokenizedDocument>> {
         let columns = self.columns(group)?;
         Ok((0..columns.len()).map(|row| columns.document(row)).collect())

@@ -9,6 +9,7 @@
 //! All rows are read and checked when a store is opened. A file that changes afterwards is an error
 //! that [`raise`](crate::base::raise) hands on.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -180,6 +181,11 @@ impl DocumentStore {
         }
     }
 
+    /// Bytes that all rows would take in memory.
+    pub fn whole_bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether all rows are in memory.
     pub fn is_held(&self) -> bool {
         matches!(self.rows, StoredRows::Held(_))
@@ -188,6 +194,18 @@ impl DocumentStore {
     /// First row of each block, closed by the number of rows; [blocks + 1].
     pub fn block_starts(&self) -> &[usize] {
         self.blocks.starts()
+    }
+
+    /// The rows around a row whose blocks may be in memory together: all, where they are.
+    pub fn run_of(&self, row: usize) -> Range<usize> {
+        let (starts, run) = (self.block_starts(), self.window_blocks());
+        let first = self.block_of(row) / run * run;
+        starts[first]..starts[(first + run).min(starts.len() - 1)]
+    }
+
+    /// The block of a row, which must be below [`len`](Self::len).
+    pub fn block_of(&self, row: usize) -> usize {
+        self.blocks.locate(row).0
     }
 
     /// How many blocks may be used in turns: all of them where they are in memory, or else as many

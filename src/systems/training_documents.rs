@@ -43,7 +43,8 @@ impl<'a> TrainingSource<'a> {
     }
 
     /// Whether a document is trained on: it has a label, or rules speak of it.
-    pub fn is_learnt(&self, document: &TokenizedDocument) -> bool {
+    pub fn is_learnt(&self, row: usize) -> bool {
+        let document = self.store.get(row);
         !document.facts.is_empty() || self.rules.is_some() && document.taught.is_some()
     }
 }
@@ -89,7 +90,7 @@ impl<'a> TrainingDocuments<'a> {
     /// A source without labelled documents, or whose weight gives it no visit; an empty batch.
     pub fn new(sources: &[TrainingSource<'a>], seed: u64, batch: usize) -> Result<Self> {
         let labelled_of = |source: &TrainingSource<'a>| {
-            VisitedRows::choose(source.store, |document| source.is_learnt(document))
+            VisitedRows::choose(source.store, |row| source.is_learnt(row))
         };
         let labelled: Vec<VisitedRows> = sources.iter().map(labelled_of).collect();
         let mut shares = Vec::new();
