@@ -97,7 +97,7 @@ mod tests {
         assert!(named.to_toml().unwrap().contains("memory = \"1500 MB\""));
         let plain = recipe("").unwrap();
         assert_eq!(plain.data.memory(), crate::shards::StoreOptions::MEMORY);
-        assert!(!plain.to_toml().unwrap().contains("memory"));
+        assert!(!plain.to_toml().unwrap().contains("\nmemory ="));
         let error = recipe("[data]\nmemory = \"much\"").unwrap_err();
         assert_eq!(error.exit_code(), 64);
         assert!(error.to_string().contains("`much` is no size of memory"), "{error}");

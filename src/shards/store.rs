@@ -253,13 +253,6 @@ impl DocumentStore {
         }
     }
 
-    /// Bytes of the largest block of a store that holds all.
-    #[cfg(test)]
-    pub(crate) fn largest_block(&self) -> u64 {
-        let StoredRows::Held(held) = &self.rows else { return 0 };
-        held.iter().map(|columns| columns.memory_bytes() as u64).max().unwrap_or(0)
-    }
-
     /// The most bytes that blocks took at a time, and how many were read, where not all are held.
     #[cfg(test)]
     pub(crate) fn peak_and_reads(&self) -> Option<(u64, u64)> {

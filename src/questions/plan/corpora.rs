@@ -18,7 +18,7 @@ const GENERATED: (f64, f64) = (230.0, 11.7);
 /// Word pieces a word of English news and encyclopedia text (BERT's vocabulary on DocRED: 1.26).
 const PIECES_PER_WORD: f64 = 1.26;
 /// Bytes that a document takes in memory, by token (docs/experiments.md).
-const BYTES_PER_TOKEN: f64 = 9.0;
+const BYTES_PER_TOKEN: f64 = 12.0;
 
 /// The documents of a role or source.
 #[derive(Clone, Debug, Serialize)]

@@ -1,7 +1,9 @@
 use super::*;
 use crate::base::caught;
 use crate::shards::WriteOptions;
-use crate::shards::testing::{corpus, document, prepared, prepared_with, store, streamed};
+use crate::shards::testing::{
+    corpus, document, largest_block, prepared, prepared_with, store, streamed,
+};
 
 #[test]
 fn rows_are_numbered_over_all_shards() {
@@ -83,7 +85,7 @@ fn a_store_that_holds_some_blocks_gives_the_same_documents_as_one_that_holds_all
     assert_eq!(whole.window_blocks(), whole.block_starts().len() - 1);
     for blocks in [2, 3, 5] {
         let store = streamed(&folder, blocks);
-        let memory = blocks * whole.largest_block();
+        let memory = blocks * largest_block(&folder);
         assert_eq!(store.window_blocks() as u64, blocks / 2);
         assert_eq!(store.block_starts(), whole.block_starts());
         for row in (0..40).chain((0..40).map(|row| row * 7 % 40)) {
