@@ -177,7 +177,7 @@ mod tests {
             RankedDocument { facts: vec![RankedFact::default()], ..RankedDocument::default() };
         assert_eq!(recall_at([document], &[KeptPairs::fixed(1)])[0].true_labels, None);
         assert_eq!(
-            recall_at([RankedDocument::default(); 0], &KEPT_IN_REPORTS)[5].labels,
+            recall_at(Vec::<RankedDocument>::new(), &KEPT_IN_REPORTS)[5].labels,
             KeptLabels::default()
         );
     }

@@ -209,7 +209,7 @@ mod tests {
     fn documents_are_uniform_over_the_places_of_a_window_and_blocks_over_windows() {
         let windows = windows(&[2; 6], 2);
         let mut counts = vec![0_u32; 12 * 12];
-        let mut together = vec![0_u32; 6 * 3];
+        let mut together = [0_u32; 6 * 3];
         for key in 0..12_000 {
             for (place, (window, document)) in order(&windows, 7, key).into_iter().enumerate() {
                 counts[place * 12 + document] += 1;

@@ -12,7 +12,10 @@ use ahash::{AHashMap, AHashSet};
 use super::blocks::Blocks;
 use super::columns::ShardColumns;
 use crate::Result;
-use crate::base::{lock, raise};
+use crate::base::{give_back_memory, lock, raise};
+
+/// Freed memory is given back when it is this part of the limit.
+const FREE_SHARE: u64 = 8;
 
 /// Blocks of which some are in memory.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ struct CacheState {
     bytes: u64,
     peak: u64,
     reads: u64,
+    /// Bytes that were let go of and may not be back with the machine.
+    freed: u64,
 }
 
 #[derive(Debug)]
@@ -68,7 +73,14 @@ impl BlockCache {
         }
         state.loading.insert(block);
         state.make_room(self.memory, self.largest);
+        let much_is_free = state.freed > self.memory / FREE_SHARE;
+        if much_is_free {
+            state.freed = 0;
+        }
         drop(state);
+        if much_is_free {
+            give_back_memory();
+        }
         let read = self.blocks.read(block).map(Arc::new);
         let mut state = lock(&self.state);
         state.loading.remove(&block);
@@ -113,6 +125,7 @@ impl CacheState {
             let oldest = self.held.iter().min_by_key(|(_, held)| held.used).map(|(&at, _)| at);
             let Some(held) = oldest.and_then(|oldest| self.held.remove(&oldest)) else { break };
             self.bytes -= held.bytes;
+            self.freed += held.bytes;
         }
     }
 

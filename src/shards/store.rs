@@ -21,7 +21,7 @@ use super::blocks::Blocks;
 use super::cache::{BlockCache, ReadAhead, or_raise};
 use super::columns::ShardColumns;
 use super::reader::StoreOptions;
-use crate::base::lock;
+use crate::base::{give_back_memory, lock};
 use crate::corpus::RelationSet;
 use crate::text::{TokenizedDocument, Tokenizer};
 use crate::{Error, Result};
@@ -96,6 +96,7 @@ impl DocumentStore {
         let rows = if bytes <= options.memory {
             StoredRows::Held(held)
         } else {
+            give_back_memory();
             StoredRows::Streamed(BlockStream::new(&blocks, largest, options.memory)?)
         };
         Ok(Self { blocks, rows, bytes, titles: OnceLock::new() })

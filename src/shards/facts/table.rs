@@ -19,6 +19,9 @@ use crate::{DataError, Error, Result};
 /// Instances in a row group.
 const GROUP_ROWS: usize = 65_536;
 
+/// Takes the key and the instances of a fact.
+type EachFact<'a> = dyn FnMut(&[(u64, FactInstance)]) + 'a;
+
 /// Writes the table, key after key.
 pub(super) struct Writer {
     table: TableWriter,
@@ -87,10 +90,10 @@ impl DocumentStore {
     /// read once.
     ///
     /// # Errors
-    /// As [`Self::fact_index`]. Instances are not compared with their documents.
+    /// As [`Self::fact_index`], but entities are not compared with those of the documents.
     pub fn facts_among(&self, wanted: &dyn Fn(u32) -> bool) -> Result<FactIndex> {
         let mut rows = Vec::new();
-        each_key(self.folder(), self.fact_entry()?, &mut |key| {
+        each_key(self.folder(), self.fact_entry()?, self.len(), &mut |key| {
             let start = rows.len();
             rows.extend(key.iter().filter(|(_, instance)| wanted(instance.row)));
             if !super::gives_pairs(&rows[start..]) {
@@ -105,8 +108,8 @@ impl DocumentStore {
     ///
     /// # Errors
     /// As [`Self::facts_among`].
-    pub fn each_fact_key(&self, each: &mut dyn FnMut(&[(u64, FactInstance)])) -> Result<()> {
-        each_key(self.folder(), self.fact_entry()?, each)
+    pub fn each_fact_key(&self, each: &mut EachFact) -> Result<()> {
+        each_key(self.folder(), self.fact_entry()?, self.len(), each)
     }
 
     fn fact_entry(&self) -> Result<&FileEntry> {
@@ -118,20 +121,27 @@ impl DocumentStore {
     }
 }
 
-/// Calls `each` with the rows of every row group of the index that `entry` names, which must rise.
+/// Calls `each` with the rows of every row group of the index that `entry` names, which must rise
+/// and be of the first `documents` documents.
 fn each_group(
     folder: &Path,
     entry: &FileEntry,
+    documents: usize,
     each: &mut dyn FnMut(Vec<(u64, FactInstance)>),
 ) -> Result<()> {
     let table = TableReader::open(folder, entry, true)?;
-    let mut last = None;
+    let (mut last, mut before) = (None, 0);
     for group in 0..table.num_row_groups() {
         let rows = table.guarded(group, || from_batch(&table.batch(group, &|_| true)?))?;
         if !rows.is_sorted() || rows.first().copied() < last.filter(|_| !rows.is_empty()) {
             let path = folder.join(&entry.file);
             return Err(read_error(&path, "the instances are not sorted by key").into());
         }
+        if let Some(at) = rows.iter().position(|(_, one)| one.row as usize >= documents) {
+            let problem = format!("the store does not hold {:?}", rows[at].1);
+            return Err(read_error(&folder.join(&entry.file), problem).row(before + at).into());
+        }
+        before += rows.len();
         last = rows.last().copied().or(last);
         each(rows);
     }
@@ -142,11 +152,12 @@ fn each_group(
 pub(super) fn each_key(
     folder: &Path,
     entry: &FileEntry,
-    each: &mut dyn FnMut(&[(u64, FactInstance)]),
+    documents: usize,
+    each: &mut EachFact,
 ) -> Result<()> {
     // The instances of the last key of a row group may go on in the next.
     let mut open: Vec<(u64, FactInstance)> = Vec::new();
-    each_group(folder, entry, &mut |rows| {
+    each_group(folder, entry, documents, &mut |rows| {
         open.extend(rows);
         let Some(&(last, _)) = open.last() else { return };
         let whole = open.partition_point(|&(key, _)| key < last);
@@ -162,15 +173,14 @@ pub(super) fn each_key(
 pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<FactIndex> {
     // Grows with what is there: the number of rows in the file is not checked yet.
     let mut rows = Vec::new();
-    each_group(folder, entry, &mut |group| rows.extend(group))?;
+    each_group(folder, entry, store.len(), &mut |group| rows.extend(group))?;
     let path = folder.join(&entry.file);
     // Visiting the documents once each, in order, makes one document a row instead of one an
     // instance.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_unstable_by_key(|&at| rows[at].1.row);
     for group in order.chunk_by(|&a, &b| rows[a].1.row == rows[b].1.row) {
-        let row = rows[group[0]].1.row as usize;
-        let entities = if row < store.len() { store.get(row).entities.len() } else { 0 };
+        let entities = store.get(rows[group[0]].1.row as usize).entities.len();
         let fits = |i: &FactInstance| {
             (i.head.max(i.tail) as usize) < entities
                 && (i.relation as usize) < store.relations().len()

@@ -164,10 +164,12 @@ fn a_key_of_many_instances_comes_as_a_whole() {
     let entry = table.finish().unwrap();
     assert!(entry.row_groups > 3);
     let mut found = Vec::new();
-    table::each_key(&folder, &entry, &mut |key| {
+    table::each_key(&folder, &entry, 140_000, &mut |key| {
         assert!(key.iter().all(|row| row.0 == key[0].0));
         found.push(key.len() as u32);
     })
     .unwrap();
     assert_eq!(found, sizes);
+    let error = table::each_key(&folder, &entry, 139_999, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("the store does not hold"), "{error}");
 }

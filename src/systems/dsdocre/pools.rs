@@ -149,7 +149,7 @@ pub(super) enum Pools<'c> {
     /// All documents.
     One(Arc<Pool>),
     /// Those in memory.
-    Windows(WindowPools<'c>),
+    Windows(Box<WindowPools<'c>>),
 }
 
 impl Pools<'_> {
@@ -396,7 +396,7 @@ mod tests {
         let settings = DsdocreSettings { same_fact_ratio: 0.0, ..settings() };
         let sampler = PretrainSampler::in_windows(&store, &store, (SEED, BATCH), settings).unwrap();
         // By block: the blocks of a window have unequal numbers of usable documents.
-        let mut counts = vec![0; 40];
+        let mut counts = [0; 40];
         for number in 0..16_000_u64 {
             for row in sampler.rows(SEED, number / 5, number % 5) {
                 counts[row] += 1;

@@ -133,7 +133,7 @@ impl<'c> PretrainSampler<'c> {
         });
         let documents = usable.rows().len();
         enough(documents, &settings)?;
-        let pools = Pools::Windows(WindowPools::new(store, &usable, seed, batch));
+        let pools = Pools::Windows(Box::new(WindowPools::new(store, &usable, seed, batch)));
         Ok(Self { corpus, settings, documents, unranked, pools })
     }
 
