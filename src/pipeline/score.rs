@@ -77,7 +77,8 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     let ranker = LoadedRanker::new(loaded, session.precision(PrecisionChoice::Auto))?;
     let shards = ScoredShards::open(task.input, task.output)?;
     shards.manifest().check_tokenizer(task.input, &ranker.loaded.tokenizer)?;
-    let annotated = task.annotated.map(|folder| Annotated::read(folder, &shards)).transpose()?;
+    let annotated =
+        task.annotated.map(|folder| UnrankedTitles::read(folder, &shards)).transpose()?;
     let identity = Checkpoint::open(task.checkpoint)?.identity()?;
     let left = session.world.on_root(|| {
         shards.begin(&ScoreIdentity {
@@ -110,14 +111,14 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
 }
 
 /// Annotated documents among those that are scored, which are not ranked.
-struct Annotated {
+struct UnrankedTitles {
     titles: HashSet<TitleKey>,
     /// How many there are.
     found: usize,
     identity: String,
 }
 
-impl Annotated {
+impl UnrankedTitles {
     /// Refuses a folder none of whose documents is scored.
     fn read(folder: &Path, shards: &ScoredShards) -> Result<Self> {
         let store = DocumentStore::open(folder, StoreOptions::default())?;
@@ -152,7 +153,7 @@ struct Scoring<'a> {
     task: &'a ScoreTask<'a>,
     ranker: &'a LoadedRanker,
     shards: &'a ScoredShards,
-    annotated: Option<&'a Annotated>,
+    annotated: Option<&'a UnrankedTitles>,
 }
 
 impl Scoring<'_> {
