@@ -55,7 +55,7 @@ pub(super) struct WrittenShards {
     pub(super) totals: Totals,
 }
 
-/// Counts over rows; see [`ShardManifest`].
+/// Counts over rows; see [`ShardManifest`](super::ShardManifest).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) labelled: usize,
