@@ -125,8 +125,8 @@ fn documents_that_do_not_fit_give_the_same_bits_on_1_2_and_4_ranks_and_after_a_r
     place.verb(1, "synth --output world --distant 3200 --human 4 --dev 4 --test 4");
     place.verb(
         1,
-        "prepare --input world/train_distant.json --output shards --tokenizer world/tokenizer \
-         --relations world/rel_info.json",
+        "prepare --format docred --input world/train_distant.json --output shards \
+         --tokenizer world/tokenizer --relations world/rel_info.json",
     );
     let pretrain = |ranks, run: &str, more: &str| {
         place.verb(
@@ -134,7 +134,8 @@ fn documents_that_do_not_fit_give_the_same_bits_on_1_2_and_4_ranks_and_after_a_r
             &format!(
                 "pretrain --distant shards --encoder tiny --run-dir {run} --device cpu --threads 1 \
                  --set dsdocre.k_pretrain=0 --set pretrain.batch=40 --set pretrain.steps=16 \
-                 --set pretrain.checkpoint_steps=7 --set deterministic=true {more}"
+                 --set pretrain.checkpoint_steps=7 --set pretrain.keep_checkpoints=9 \
+                 --set deterministic=true {more}"
             ),
         )
     };
@@ -165,7 +166,8 @@ fn documents_that_do_not_fit_give_the_same_bits_on_1_2_and_4_ranks_and_after_a_r
     let ended = place.end(place.mpirun(&format!(
         "-n 1 {} pretrain --distant shards --encoder tiny --run-dir four --device cpu --threads 1 \
          --set dsdocre.k_pretrain=0 --set pretrain.batch=40 --set pretrain.steps=16 \
-         --set pretrain.checkpoint_steps=7 --set deterministic=true {other}",
+         --set pretrain.checkpoint_steps=7 --set pretrain.keep_checkpoints=9 \
+         --set deterministic=true {other}",
         common::program().display()
     )));
     assert_eq!(ended.code, Some(64), "{}", ended.said);
