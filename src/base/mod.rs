@@ -22,6 +22,6 @@ pub use console::{Progress, say};
 pub use file_lock::FileLock;
 pub use files::{entries, folder_of, write_atomic, write_whole};
 pub use hash::{fingerprint, hash_number};
-pub use host::host_name;
+pub use host::{give_back_memory, host_name};
 pub use json::{read_json, to_json, to_pretty_json};
-pub use panics::{catch_panic, lock};
+pub use panics::{catch_panic, caught, lock, raise};

@@ -360,13 +360,13 @@ impl Bench<'_> {
             k_pretrain: 0,
             ..self.recipe.settings_of::<DsdocreSettings>()?.clone()
         };
-        let facts = store.fact_index()?;
+        let batch = self.recipe.pretrain.batch;
         let documents = RuledDocuments::new(store, None);
         let source = PretrainSource {
             store,
-            sampler: sampler(&documents, &facts, &settings)?,
+            sampler: sampler(&documents, (1, batch), &settings)?,
             views: loaded.views(1)?,
-            batch: self.recipe.pretrain.batch,
+            batch,
             budget: self.recipe.pretrain.tokens_per_micro_batch,
             seed: 1,
         };

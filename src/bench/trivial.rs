@@ -99,7 +99,7 @@ impl TypePrior {
                 self.candidates(&store.get(row)).into_iter().filter(|&(_, _, _, rate)| rate >= cut);
             predictions.extend(kept.filter_map(|(head, tail, relation, rate)| {
                 Some(Prediction {
-                    title: store.title(row).to_owned(),
+                    title: store.title(row),
                     h_idx: head as usize,
                     t_idx: tail as usize,
                     r: store.relations().get(relation)?.id.clone(),

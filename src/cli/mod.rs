@@ -21,7 +21,7 @@ use std::panic::catch_unwind;
 
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
-use crate::base::say;
+use crate::base::{caught, say};
 use crate::ranks::{Launcher, failure::start_keeper, joined_rank};
 use crate::torch::cuda::prepare_allocator;
 use crate::{Error, Result, exit_code};
@@ -169,7 +169,7 @@ pub fn main() -> ! {
     let code = match keeper {
         // This process is the keeper, and its rank has ended.
         Ok(Some(code)) => code,
-        Ok(None) => match catch_unwind(|| cli.verb.run()) {
+        Ok(None) => match catch_unwind(|| caught(|| cli.verb.run())) {
             Ok(Ok(())) => 0,
             Ok(Err(error)) => report(&error),
             // The panic hook has printed it.

@@ -2,6 +2,7 @@
 //! share of true and false distant labels where the truth is known (docs/scores.md, "Ranker
 //! recall", S.8). Not for: scoring pairs.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -79,9 +80,15 @@ impl RecallAt {
 }
 
 /// Measures every value of k over all documents, in one pass over the rankings.
-pub fn recall_at(documents: &[RankedDocument], keeps: &[KeptPairs]) -> Vec<RecallAt> {
+pub fn recall_at(
+    documents: impl IntoIterator<Item = impl Borrow<RankedDocument>>,
+    keeps: &[KeptPairs],
+) -> Vec<RecallAt> {
     let mut tallies = vec![Tally::default(); keeps.len()];
+    let mut count = 0;
     for document in documents {
+        let document = document.borrow();
+        count += 1;
         let ranks: HashMap<_, _> =
             document.ranking.iter().enumerate().map(|(rank, pair)| (*pair, rank)).collect();
         for (tally, keep) in tallies.iter_mut().zip(keeps) {
@@ -93,7 +100,7 @@ pub fn recall_at(documents: &[RankedDocument], keeps: &[KeptPairs]) -> Vec<Recal
             }
         }
     }
-    tallies.iter().zip(keeps).map(|(tally, keep)| tally.finish(*keep, documents.len())).collect()
+    tallies.iter().zip(keeps).map(|(tally, keep)| tally.finish(*keep, count)).collect()
 }
 
 #[derive(Clone, Copy, Default)]
@@ -150,10 +157,8 @@ mod tests {
                 label(1, 2, Some(false)),
             ],
         };
-        let result = recall_at(
-            &[document],
-            &[KeptPairs::times(1), KeptPairs::fixed(3), KeptPairs::times(3)],
-        );
+        let result =
+            recall_at([document], &[KeptPairs::times(1), KeptPairs::fixed(3), KeptPairs::times(3)]);
         let kept: Vec<_> = result
             .iter()
             .map(|r| (r.labels.kept, r.true_labels.unwrap().share, r.false_labels.unwrap().share))
@@ -170,7 +175,10 @@ mod tests {
     fn without_truth_and_without_documents() {
         let document =
             RankedDocument { facts: vec![RankedFact::default()], ..RankedDocument::default() };
-        assert_eq!(recall_at(&[document], &[KeptPairs::fixed(1)])[0].true_labels, None);
-        assert_eq!(recall_at(&[], &KEPT_IN_REPORTS)[5].labels, KeptLabels::default());
+        assert_eq!(recall_at([document], &[KeptPairs::fixed(1)])[0].true_labels, None);
+        assert_eq!(
+            recall_at(Vec::<RankedDocument>::new(), &KEPT_IN_REPORTS)[5].labels,
+            KeptLabels::default()
+        );
     }
 }

@@ -169,7 +169,7 @@ mod tests {
             &[predict("a", 1), predict("z", 1)],
             &EvaluateOptions::default(),
         );
-        scores.ranker = recall_at(&[RankedDocument::default()], &[KeptPairs::times(2)]);
+        scores.ranker = recall_at([RankedDocument::default()], &[KeptPairs::times(2)]);
         let table = scores.to_string();
         assert!(
             table.starts_with(

@@ -205,7 +205,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let output = shards.join(RunData::DEV_DISTANT);
     if !sources.dev_distant.is_empty() && !output.exists() {
         let dev = DocumentStore::open(&data.need(Role::Dev)?, StoreOptions::default())?;
-        let titles = (0..dev.len()).map(|row| dev.title(row).to_owned()).collect();
+        let titles = (0..dev.len()).map(|row| dev.title(row)).collect();
         let only = Some(&titles);
         let job =
             PrepareJob::new(&sources.dev_distant, &read, &output, &tokenizer_path, &relations);
@@ -265,7 +265,10 @@ fn prepare_sources(
 /// Adds the titles of shards.
 fn add_titles(shards: &Path, titles: &mut HashSet<TitleKey>) -> Result<()> {
     let store = DocumentStore::open(shards, StoreOptions::default())?;
-    titles.extend((0..store.len()).map(|row| title_key(store.title(row))));
+    store.each_title(&mut |_, title| {
+        titles.insert(title_key(title));
+        true
+    });
     Ok(())
 }
 

@@ -59,7 +59,7 @@ fn dev(data: &RunData) -> DocumentStore {
 }
 
 fn trained_on(data: &RunData, recipe: &Recipe) -> OpenShards {
-    OpenShards::open(&data.training(&recipe.data).unwrap()).unwrap()
+    OpenShards::open(&data.training(&recipe.data).unwrap(), recipe.data.memory()).unwrap()
 }
 
 fn titles(data: &RunData, role: Role) -> Vec<String> {
@@ -67,7 +67,7 @@ fn titles(data: &RunData, role: Role) -> Vec<String> {
 }
 
 fn titles_of(store: &DocumentStore) -> Vec<String> {
-    (0..store.len()).map(|row| store.title(row).to_owned()).collect()
+    (0..store.len()).map(|row| store.title(row)).collect()
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_title_of_several_sources_stays_with_annotators_or_the_better_kind() {
     ];
     assert_eq!(shown, expected.map(|(label, weight)| (label.to_owned(), weight)));
     assert_eq!((training[0].kind, training[1].kind), (None, Some(SourceKind::Distant)));
-    let open = OpenShards::open(&training).unwrap();
+    let open = OpenShards::open(&training, StoreOptions::MEMORY).unwrap();
     let titles: Vec<Vec<String>> = open.stores().iter().map(titles_of).collect();
     assert_eq!(titles, [vec!["a", "b"], vec!["y", "y2"], vec!["x"], vec!["z", "w"]]);
     // A second start finds everything there.

@@ -64,7 +64,8 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         check_system(&checkpoint, ModelKind::Finetuner, task.settings)?;
         return Ok(checkpoint);
     }
-    let train = OpenShards::open(task.train)?.with_rules(&run.recipe.distant)?;
+    let train =
+        OpenShards::open(task.train, run.recipe.data.memory())?.with_rules(&run.recipe.distant)?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
     check_shards(task, &train, &dev, session)?;
     if session.is_root()

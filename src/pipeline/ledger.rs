@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::corpus::Relation;
 use crate::corpus::synth::Truth;
 use crate::distant::{LabelDecision, LabelRules};
 use crate::report::RelationLabels;
-use crate::shards::{DocumentStore, FactIndex, FactInstance, WholeTable};
+use crate::shards::{DocumentStore, FactInstance, WholeTable};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::{TaughtRelation, TokenizedDocument, TokenizedEntity, TokenizedFact};
 
@@ -57,7 +58,7 @@ pub struct Ledger {
 /// If the fact index is damaged, or the file cannot be written; then no new file appears.
 pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
     let store = source.store;
-    let documents = stated_in(store)?;
+    let mut stated = StatedFacts::default();
     let mut table = WholeTable::create(output, schema())?;
     let mut group = Vec::new();
     let named = store.relations().iter().map(|relation| RelationLabels {
@@ -68,6 +69,7 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
     let mut counts: Vec<RelationLabels> = named.collect();
     let mut added = 0;
     for row in 0..store.len() {
+        stated.reach(store, row)?;
         let document = store.get(row);
         let places = places(&document);
         let judged = TaughtLabels::of(&document, source.rules);
@@ -98,9 +100,7 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
                 reason,
                 probability: judged.probabilities.get(&(head, tail, relation)).copied(),
                 decision,
-                documents: documents
-                    .as_ref()
-                    .map(|documents| documents.get(&instance).copied().unwrap_or(1)),
+                documents: stated.documents(instance),
                 truth,
             });
         }
@@ -148,22 +148,38 @@ impl fmt::Display for Ledger {
     }
 }
 
-/// How many documents state each fact that the index holds; `None` without an index. A fact that is
-/// not in it stands in one document.
-fn stated_in(store: &DocumentStore) -> Result<Option<HashMap<FactInstance, u32>>> {
-    if store.manifest().fact_index.is_none() {
-        return Ok(None);
-    }
-    let index: FactIndex = store.fact_index()?;
-    let mut documents = HashMap::new();
-    for instances in (0..index.num_keys()).map(|key| index.instances(key)) {
-        let count = instances.chunk_by(|a, b| a.row == b.row).count() as u32;
-        for &instance in instances {
-            let most = documents.entry(instance).or_insert(count);
-            *most = count.max(*most);
+/// How many documents state each fact of some rows: those that are in memory together.
+#[derive(Default)]
+struct StatedFacts {
+    rows: Range<usize>,
+    /// `None` without an index.
+    documents: Option<HashMap<FactInstance, u32>>,
+}
+
+impl StatedFacts {
+    /// Makes sure that a row is among the rows.
+    fn reach(&mut self, store: &DocumentStore, row: usize) -> Result<()> {
+        if self.rows.contains(&row) || store.manifest().fact_index.is_none() {
+            return Ok(());
         }
+        self.rows = store.run_of(row);
+        let mut documents = HashMap::new();
+        store.each_fact_key(&mut |key| {
+            let count = key.chunk_by(|(_, a), (_, b)| a.row == b.row).count() as u32;
+            let here = key.iter().filter(|(_, one)| self.rows.contains(&(one.row as usize)));
+            for &(_, instance) in here.filter(|_| count > 1) {
+                let most = documents.entry(instance).or_insert(count);
+                *most = count.max(*most);
+            }
+        })?;
+        self.documents = Some(documents);
+        Ok(())
     }
-    Ok(Some(documents))
+
+    /// A fact that is not in the index stands in one document.
+    fn documents(&self, instance: FactInstance) -> Option<u32> {
+        self.documents.as_ref().map(|documents| documents.get(&instance).copied().unwrap_or(1))
+    }
 }
 
 /// Place among the ranked pairs, from 0, and score; `None` for a document that was not ranked.

@@ -16,7 +16,7 @@ use crate::systems::{
     Classes, DecisionRule, EvidenceRule, Example, Extractor, Layout, Pair, PairTarget,
     RelationBatch,
 };
-use crate::text::{ScoredPair, TokenizedDocument, split_by_tokens};
+use crate::text::{TokenizedDocument, split_by_tokens};
 use crate::torch::Precision;
 use crate::train::Forward;
 
@@ -169,19 +169,6 @@ impl DocumentScores {
         let all = session.world.communicator().all_gather(&Self::encode(&mine))?;
         let mut shares: Vec<_> = all.iter().map(|bytes| Self::decode(bytes).into_iter()).collect();
         Ok((0..count).map(|item| shares[item % world].next().unwrap_or_default()).collect())
-    }
-
-    /// A ranker's kept pairs, one score a pair.
-    pub fn of_kept(kept: Vec<ScoredPair>) -> Self {
-        let (pairs, logits) =
-            kept.into_iter().map(|pair| ((pair.head, pair.tail), pair.score)).unzip();
-        Self { pairs, logits, ..Self::default() }
-    }
-
-    /// The inverse of [`Self::of_kept`].
-    pub fn into_kept(self) -> Vec<ScoredPair> {
-        let scored = self.pairs.into_iter().zip(self.logits);
-        scored.map(|((head, tail), score)| ScoredPair { head, tail, score }).collect()
     }
 
     /// Scores as words of 32 bits: how many pairs, logits and numbers of evidence follow, then
@@ -378,7 +365,7 @@ pub fn predictions(
     decider: Decider,
 ) -> Vec<Prediction> {
     let decide = |(row, scores): (usize, &DocumentScores)| {
-        decider.decide(scores, store.title(row), store.relations())
+        decider.decide(scores, &store.title(row), store.relations())
     };
     scores.iter().enumerate().flat_map(decide).collect()
 }
@@ -423,17 +410,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kept_pairs_survive_the_wire() {
-        let kept = vec![
-            vec![],
-            vec![
-                ScoredPair { head: 1, tail: 0, score: -2.5 },
-                ScoredPair { head: 0, tail: 7, score: f32::MAX },
-            ],
-        ];
-        let sent: Vec<_> = kept.iter().cloned().map(DocumentScores::of_kept).collect();
-        let received = DocumentScores::decode(&DocumentScores::encode(&sent));
-        assert_eq!(received.into_iter().map(DocumentScores::into_kept).collect::<Vec<_>>(), kept);
+    fn scores_survive_the_wire() {
         let scores = DocumentScores {
             pairs: vec![(0, 1), (1, 0)],
             logits: vec![0.5; 6],

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::rules::{RuleCounts, RuledDocuments, rules_of};
 use super::training::{ActiveRun, StageSteps, TrainingStage};
 use crate::base::say;
-use crate::shards::FactIndex;
 use crate::systems::dsdocre::{
     DsdocreSettings, ModelKind, PretrainSampler, PretrainSource, Pretrainer,
 };
@@ -62,17 +61,17 @@ pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Chec
         return Ok(done);
     }
     let store = stage.open(shards)?;
-    let facts = store.fact_index()?;
     let settings = &how.settings(run.recipe.settings_of()?);
     let rules = rules_of(&store, &run.recipe.distant)?;
     if let Some(rules) = rules.as_ref().filter(|_| run.session.is_root()) {
         say(format!("{}: {}", stage.name, RuleCounts::of(&store, rules)));
     }
     let documents = RuledDocuments::new(&store, rules);
-    let sampler = sampler(&documents, &facts, settings)?;
+    let sampler = sampler(&documents, (seed, schedule.batch), settings)?;
     if run.session.is_root() {
         say(format!("{}: {}", stage.name, sampler.summary()));
     }
+    let mixture = sampler.windows_key();
     let loaded = stage.new_model(None).dsdocre(&store, ModelKind::Pretrainer, settings)?;
     let source = PretrainSource {
         store: &store,
@@ -84,7 +83,7 @@ pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Chec
     };
     let pretrainer = Pretrainer { model: &loaded.model, settings };
     let (total, items) = (pretrain_steps(schedule), schedule.batch);
-    let steps = StageSteps { total, boundary: 0, items, mixture: 0 };
+    let steps = StageSteps { total, boundary: 0, items, mixture };
     stage
         .train(&start, steps, (&pretrainer, &source), &loaded, &mut stage.save_only(&loaded))
         .map_err(|error| error.in_file(shards))
@@ -97,13 +96,14 @@ pub fn pretrain_steps(schedule: &Schedule) -> u64 {
         .unwrap_or_else(|| ((schedule.epochs * schedule.steps_per_epoch as f64) as u64).max(1))
 }
 
-/// The sampler over scored shards, or over all labels where the settings ask for no pre-denoising.
+/// The sampler over scored shards, or over all labels where the settings ask for no pre-denoising;
+/// for steps of `batch` items, of documents that do not fit into memory together.
 ///
 /// # Errors
 /// Shards without scores; no usable document.
 pub fn sampler<'a>(
     documents: &'a RuledDocuments<'_>,
-    facts: &FactIndex,
+    (seed, batch): (u64, usize),
     settings: &DsdocreSettings,
 ) -> Result<PretrainSampler<'a>> {
     let store = documents.store;
@@ -117,12 +117,10 @@ pub fn sampler<'a>(
             to pre-train without denoising",
         ));
     }
-    let dropped = documents.dropped();
-    let instances = |key: usize| {
-        let all = facts.instances(key).iter().copied();
-        let kept =
-            all.filter(|one| !dropped.contains(&(one.row, one.head, one.tail, one.relation)));
-        kept.collect::<Vec<_>>()
-    };
-    PretrainSampler::new(documents, (0..facts.num_keys()).map(instances), settings.clone())
+    if !store.is_held() {
+        return PretrainSampler::in_windows(documents, store, (seed, batch), settings.clone());
+    }
+    let facts = store.fact_index()?;
+    let keys = (0..facts.num_keys()).map(|key| facts.instances(key));
+    PretrainSampler::new(documents, keys, settings.clone())
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::training::{ActiveRun, StageSteps, TrainingStage, total_steps};
-use crate::sampling::BatchOrder;
+use crate::sampling::{BatchOrder, SourceVisits, VisitedRows};
 use crate::systems::dsdocre::{ModelKind, RankSource, Ranker};
 use crate::train::Checkpoint;
 use crate::{Error, Result};
@@ -21,22 +21,29 @@ pub fn rank(run: &ActiveRun, shards: &Path) -> Result<Checkpoint> {
         return Ok(done);
     }
     let store = stage.open(shards)?;
-    let trainable =
-        |row: &usize| !store.get(*row).facts.is_empty() && store.get(*row).entities.len() > 1;
-    let rows: Vec<usize> = (0..store.len()).filter(trainable).collect();
-    if rows.is_empty() {
+    let rows = VisitedRows::choose(&store, |row| {
+        let document = store.get(row);
+        !document.facts.is_empty() && document.entities.len() > 1
+    });
+    let documents = rows.rows().len();
+    if documents == 0 {
         return Err(Error::recipe(format!(
             "{}: no document has a label to train the ranker on",
             shards.display()
         )));
     }
-    let items = schedule.batch.min(rows.len());
-    let steps =
-        StageSteps { total: total_steps(schedule, rows.len()), boundary: 0, items, mixture: 0 };
+    let visits = SourceVisits::weighted(documents, 1.0);
+    let order = BatchOrder::in_windows(&[visits], vec![rows.windows()], seed, schedule.batch)?;
+    let steps = StageSteps {
+        total: total_steps(schedule, documents),
+        boundary: 0,
+        items: schedule.batch.min(documents),
+        mixture: order.mixture_key(),
+    };
     let settings = run.recipe.settings_of()?;
     let loaded = stage.new_model(None).dsdocre(&store, ModelKind::Ranker, settings)?;
     let source = RankSource {
-        order: BatchOrder::new(rows.len(), seed, schedule.batch)?,
+        order,
         store: &store,
         rows,
         views: loaded.views(seed)?,

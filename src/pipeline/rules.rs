@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use ahash::AHashSet;
-
 use crate::Result;
-use crate::distant::{DistantSettings, LabelAction, LabelDecision, LabelRule, LabelRules};
+use crate::distant::{DistantSettings, LabelAction, LabelRule, LabelRules};
 use crate::shards::DocumentStore;
 use crate::systems::dsdocre::Documents;
 use crate::text::TokenizedDocument;
@@ -34,20 +32,6 @@ impl<'a> RuledDocuments<'a> {
     /// The documents of a store; without rules, labels stay as they are.
     pub fn new(store: &'a DocumentStore, rules: Option<LabelRules>) -> Self {
         Self { store, rules }
-    }
-
-    /// Labels that are dropped: row, head, tail and relation.
-    pub fn dropped(&self) -> AHashSet<(u32, u32, u32, u32)> {
-        let mut dropped = AHashSet::new();
-        let Some(rules) = &self.rules else { return dropped };
-        for row in 0..self.store.len() {
-            for ((head, tail), decisions) in rules.decisions(&self.store.get(row)) {
-                let gone = decisions.iter().filter(|one| one.labelled && one.target < 0.5);
-                let key = |one: &LabelDecision| (row as u32, head, tail, one.relation.into());
-                dropped.extend(gone.map(key));
-            }
-        }
-        dropped
     }
 }
 

@@ -1,17 +1,18 @@
 //! Scoring: every ordered pair of every document gets the ranker's score, the best are kept
 //! (docs/systems.md, D.8).
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::model::LoadedModel;
-use super::predictor::DocumentScores;
 use super::session::Session;
 use crate::base::Progress;
+use crate::corpus::formats::{TitleKey, title_key};
 use crate::sampling::{KeptPairs, Pair, ordered_pairs, top_asked_pairs};
 use crate::shards::{
-    DocumentStore, Scored, ShardManifest, StoreOptions, WriteOptions, rewrite_with_scores,
+    DocumentStore, RankedPairs, Scored, ScoredShards, ShardManifest, StoreOptions,
 };
 use crate::systems::DocumentViews;
 use crate::systems::dsdocre::{ModelKind, PairRows};
@@ -48,7 +49,17 @@ pub struct ScoreReport {
     pub was_there: bool,
 }
 
-/// Scores the shards; every rank does its share of the rows, rank 0 writes.
+/// What makes two pieces of work the same.
+#[derive(Serialize)]
+struct ScoreIdentity<'a> {
+    checkpoint: &'a str,
+    input: String,
+    annotated: Option<String>,
+    keep: String,
+}
+
+/// Scores the shards, a row group for each rank at a time; rank 0 writes what was said of them as
+/// it comes, and goes on with work that was broken off.
 ///
 /// # Errors
 /// A checkpoint that is no ranker, shards of another tokenizer, a document over the length limit,
@@ -64,47 +75,123 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     }
     let loaded = LoadedModel::open(task.checkpoint, ModelKind::Ranker, session.device)?;
     let ranker = LoadedRanker::new(loaded, session.precision(PrecisionChoice::Auto))?;
-    let store = DocumentStore::open(task.input, StoreOptions::default())?;
-    store.manifest().check_tokenizer(task.input, &ranker.loaded.tokenizer)?;
-    let ranked = rows_to_rank(&store, task.annotated)?;
-    let documents: Vec<_> = session.share(&ranked).map(|&row| store.get(row)).collect();
+    let shards = ScoredShards::open(task.input, task.output)?;
+    shards.manifest().check_tokenizer(task.input, &ranker.loaded.tokenizer)?;
+    let annotated =
+        task.annotated.map(|folder| UnrankedTitles::read(folder, &shards)).transpose()?;
+    let identity = Checkpoint::open(task.checkpoint)?.identity()?;
+    let left = session.world.on_root(|| {
+        shards.begin(&ScoreIdentity {
+            checkpoint: &identity,
+            input: shards.manifest().identity()?,
+            annotated: annotated.as_ref().map(|annotated| annotated.identity.clone()),
+            keep: task.keep.to_string(),
+        })
+    })?;
     let label = format!("score {}", task.input.file_name().unwrap_or_default().to_string_lossy());
     let _section = session.world.watchdog().unbounded_section(label.clone());
-    let mut progress = Progress::new(&label, documents.len() as u64, 0, session.is_root());
-    let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| {
+    let all = shards.manifest().documents;
+    let mut done = all - left.iter().map(|&group| shards.group_len(group)).sum::<usize>();
+    let mut progress = Progress::new(&label, all as u64, done as u64, session.is_root());
+    let scoring = Scoring { task, ranker: &ranker, shards: &shards, annotated: annotated.as_ref() };
+    for round in left.chunks(session.world.size()) {
+        let groups = scoring.round(round, session)?;
+        session.world.on_root(|| {
+            round.iter().zip(&groups).try_for_each(|(&group, notes)| shards.keep(group, notes))
+        })?;
+        done += round.iter().map(|&group| shards.group_len(group)).sum::<usize>();
         progress.update(done as u64, String::new);
-    })?;
-    progress.finish(&format!("{} documents scored", ranked.len()));
-    let kept = kept.into_iter().map(DocumentScores::of_kept).collect();
-    let kept = DocumentScores::gather(kept, ranked.len(), session)?;
+    }
+    let ranked = all - annotated.as_ref().map_or(0, |annotated| annotated.found);
+    progress.finish(&format!("{ranked} documents scored"));
     session.world.on_root(|| {
-        let mut rows = vec![None; store.len()];
-        for (row, kept) in ranked.into_iter().zip(kept) {
-            rows[row] = Some(kept.into_kept());
-        }
-        let scored = Scored {
-            checkpoint: Checkpoint::open(task.checkpoint)?.identity()?,
-            keep: task.keep.to_string(),
-        };
-        let write = WriteOptions::default();
-        Ok(report(rewrite_with_scores(&store, &rows, task.output, scored, write)?, false))
+        let scored = Scored { checkpoint: identity.clone(), keep: task.keep.to_string() };
+        Ok(report(shards.finish(scored)?, false))
     })
 }
 
-/// The rows whose pairs are ranked: all but the annotated documents.
-fn rows_to_rank(store: &DocumentStore, annotated: Option<&Path>) -> Result<Vec<usize>> {
-    let Some(folder) = annotated else { return Ok((0..store.len()).collect()) };
-    let annotated = DocumentStore::open(folder, StoreOptions::default())?;
-    let ranked: Vec<usize> =
-        (0..store.len()).filter(|&row| annotated.find_title(store.title(row)).is_none()).collect();
-    if ranked.len() == store.len() {
-        let (annotated, all) = (folder.display(), store.folder().display());
+/// Annotated documents among those that are scored, which are not ranked.
+struct UnrankedTitles {
+    titles: HashSet<TitleKey>,
+    /// How many there are.
+    found: usize,
+    identity: String,
+}
+
+impl UnrankedTitles {
+    /// Refuses a folder none of whose documents is scored.
+    fn read(folder: &Path, shards: &ScoredShards) -> Result<Self> {
+        let store = DocumentStore::open(folder, StoreOptions::default())?;
+        let mut titles = HashSet::new();
+        store.each_title(&mut |_, title| {
+            titles.insert(title_key(title));
+            true
+        });
+        let identity = store.manifest().identity()?;
+        let mut annotated = Self { titles, found: 0, identity };
+        for group in 0..shards.num_groups() {
+            let titles = shards.titles(group)?;
+            annotated.found += titles.iter().filter(|title| annotated.holds(title)).count();
+        }
+        if annotated.found > 0 {
+            return Ok(annotated);
+        }
+        let (annotated, all) = (folder.display(), shards.folder().display());
         let problem = format!("none of the documents of {annotated} is in {all}");
-        return Err(Error::recipe(problem).with_hint(
+        Err(Error::recipe(problem).with_hint(
             "prepare both files into one folder: `prepare --input annotated.json distant.json`",
-        ));
+        ))
     }
-    Ok(ranked)
+
+    fn holds(&self, title: &str) -> bool {
+        self.titles.contains(&title_key(title))
+    }
+}
+
+/// Row groups on their way through the ranker.
+struct Scoring<'a> {
+    task: &'a ScoreTask<'a>,
+    ranker: &'a LoadedRanker,
+    shards: &'a ScoredShards,
+    annotated: Option<&'a UnrankedTitles>,
+}
+
+impl Scoring<'_> {
+    /// What is kept of row groups, as many as there are ranks or fewer; on rank 0.
+    fn round(&self, groups: &[usize], session: &Session) -> Result<Vec<Vec<RankedPairs>>> {
+        let world = session.world.size();
+        if groups.len() == world {
+            let own = self.shards.documents(groups[session.world.rank()])?;
+            return session.gather(self.keep(&own));
+        }
+        // Too few for one each, so each is divided.
+        let mut all = Vec::new();
+        for &group in groups {
+            all.extend(self.shards.documents(group)?);
+        }
+        let own: Vec<TokenizedDocument> = session.share(all).collect();
+        let shares = session.gather(self.keep(&own))?;
+        let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+        let mut next = (0..world).cycle();
+        let mut take = || {
+            let share = next.next().and_then(|rank| shares.get_mut(rank));
+            share.and_then(Iterator::next).unwrap_or_default()
+        };
+        let lengths = groups.iter().map(|&group| self.shards.group_len(group));
+        Ok(lengths.map(|length| (0..length).map(|_| take()).collect()).collect())
+    }
+
+    fn keep(&self, documents: &[TokenizedDocument]) -> Result<Vec<RankedPairs>> {
+        let is_ranked = |document: &TokenizedDocument| {
+            self.annotated.is_none_or(|annotated| !annotated.holds(&document.title))
+        };
+        let ranked: Vec<&TokenizedDocument> =
+            documents.iter().filter(|document| is_ranked(document)).collect();
+        let kept = self.ranker.keep(&ranked, self.task.keep, self.task.tokens, &mut |_| {})?;
+        let mut kept = kept.into_iter();
+        let note = |document| is_ranked(document).then(|| kept.next()).flatten().into();
+        Ok(documents.iter().map(note).collect())
+    }
 }
 
 /// A ranker ready to score documents.

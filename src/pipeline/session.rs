@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 
-use crate::base::say;
+use crate::base::{caught, say};
 use crate::ranks::{CommunicationStream, MEETING, World};
 use crate::recipe::Recipe;
 use crate::shards::DocumentStore;
@@ -133,6 +135,20 @@ impl Session {
         items.into_iter().skip(self.world.rank()).step_by(self.world.size())
     }
 
+    /// Gathers on rank 0 what the ranks have, by rank; the others get nothing.
+    ///
+    /// # Errors
+    /// Those of any rank, on all ranks.
+    pub fn gather<T: Serialize + DeserializeOwned>(&self, mine: Result<T>) -> Result<Vec<T>> {
+        if self.world.size() == 1 {
+            return Ok(vec![mine?]);
+        }
+        let mine = self.world.agree(mine)?;
+        let bug = |error: serde_json::Error| Error::Bug(format!("the share of a rank: {error}"));
+        let all = self.world.communicator().gather(&serde_json::to_vec(&mine).map_err(bug)?)?;
+        all.iter().map(|bytes| serde_json::from_slice(bytes).map_err(bug)).collect()
+    }
+
     /// Whether this rank writes files and prints.
     pub fn is_root(&self) -> bool {
         self.world.rank() == 0
@@ -143,7 +159,7 @@ impl Session {
     /// # Errors
     /// Errors of the work.
     pub fn run<T>(self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let outcome = work(&self);
+        let outcome = caught(|| work(&self));
         self.world.close(outcome)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::calibrate::{Calibrated, calibrated_facts};
 use super::data::{Role, RunData};
-use super::evaluate::gold_of;
+use super::evaluate::{document_of, gold_of};
 use super::fusion::Fusion;
 use super::ledger::{LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
@@ -18,7 +18,6 @@ use super::training::ActiveRun;
 use super::training_shards::OpenShards;
 use crate::Result;
 use crate::base::{run_files, say, to_json, to_pretty_json, write_whole};
-use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
     EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, Prediction, RankedDocument,
@@ -30,10 +29,11 @@ use crate::report::{
     DroppedLabel, LossCurve, NamedValue, ReportData, Series, StageTime, VariantScores,
     published_results, sentences_of_pair, write_report,
 };
-use crate::sampling::KeptPairs;
+use crate::sampling::{KeptPairs, RowSet};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::systems::{TrainingDocuments, Variant};
+use crate::text::TokenizedDocument;
 use crate::train::metrics::{MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, TrainerState};
 
@@ -74,7 +74,7 @@ impl<'a> Summary<'a> {
     /// scores on dev must know.
     fn add_training_documents(&mut self) -> Result<()> {
         let recipe = self.run.recipe;
-        let train = OpenShards::open(&self.data.training(&recipe.data)?)?;
+        let train = OpenShards::open(&self.data.training(&recipe.data)?, recipe.data.memory())?;
         let dev = DocumentStore::open(&self.data.need(Role::Dev)?, StoreOptions::default())?;
         self.train_facts = train.known_facts(self.data.train_facts.as_deref())?;
         self.report.notes.extend(train.trained_on_dev(&dev));
@@ -119,7 +119,8 @@ impl<'a> Summary<'a> {
         let predictor = Predictor::new(&*loaded.model, precision);
         let scores = shared_scores(&predictor, &store, session)?;
         let decider = Decider::of(&*loaded.model, state.threshold);
-        let titled = || (0..store.len()).map(|row| store.title(row)).zip(&scores);
+        let titles: Vec<String> = (0..store.len()).map(|row| store.title(row)).collect();
+        let titled = || titles.iter().map(String::as_str).zip(&scores);
         let relations = store.relations();
         let mut facts: Vec<Vec<Prediction>> = match Fusion::of(&predictor, decider)? {
             Some(fusion) => {
@@ -172,7 +173,7 @@ impl<'a> Summary<'a> {
         result.calibrated = calibrated
             .map(|calibrated| calibrated_facts(&ranked, scores, calibrated))
             .and_then(|facts| reliability(&facts, predictions.len()));
-        result.ranker = recall_of_gold(self.dsdocre()?, store, &gold);
+        result.ranker = recall_of_gold(self.dsdocre()?, store);
         self.report.scores.push(VariantScores {
             variant: self.row(variant)?,
             split: split.into(),
@@ -200,23 +201,22 @@ impl<'a> Summary<'a> {
     fn add_ranker(&mut self, scored: &RunData) -> Result<()> {
         if let Some(folder) = scored.shards_of(Role::Dev) {
             let dev = DocumentStore::open(&folder, StoreOptions::default())?;
-            self.report.ranker_gold = recall_of_gold(self.dsdocre()?, &dev, &gold_of(&dev));
+            self.report.ranker_gold = recall_of_gold(self.dsdocre()?, &dev);
         }
         let Some(folder) = scored.shards_of(Role::Distant) else { return Ok(()) };
         let store = DocumentStore::open(
             &folder,
-            StoreOptions { with_words: true, ..StoreOptions::default() },
+            StoreOptions { with_words: true, ..self.run.recipe.data.store_options() },
         )?;
         let truth = self.data.truth.as_deref().map(Truth::load).transpose()?;
-        let gold = gold_of(&store);
-        let documents = ranked_documents(&store, &gold, truth.as_ref());
+        let ranked = |row| ranked_document(&store.get(row), truth.as_ref());
         let dsdocre = self.dsdocre()?;
-        self.report.ranker = recall_at(&documents, &keeps_in_reports(dsdocre));
+        self.report.ranker = recall_at((0..store.len()).map(ranked), &keeps_in_reports(dsdocre));
         let source =
             LedgerSource { store: &store, settings: dsdocre, rules: None, truth: truth.as_ref() };
         self.report.relation_labels =
             write_ledger(&source, &self.run.folder.path().join(run_files::LABELS))?.relations;
-        self.report.dropped = self.dropped(dsdocre.k_pretrain(), &store, &gold, &documents);
+        self.report.dropped = dropped(dsdocre.k_pretrain(), &store, truth.as_ref());
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl<'a> Summary<'a> {
         }
         let output = self.run.folder.path().join(run_files::LABELS);
         self.report.relation_labels = self.run.session.world.on_root(|| {
-            let store = DocumentStore::open(taught, StoreOptions::default())?;
+            let store = DocumentStore::open(taught, self.run.recipe.data.store_options())?;
             let truth = self.data.truth.as_deref().map(Truth::load).transpose()?;
             let rules = rules_of(&store, &self.run.recipe.distant)?;
             let source = LedgerSource {
@@ -246,49 +246,6 @@ impl<'a> Summary<'a> {
 
     fn dsdocre(&self) -> Result<&'a DsdocreSettings> {
         self.run.recipe.settings_of()
-    }
-
-    /// Labels outside the ranker's best k, spread over the corpus.
-    fn dropped(
-        &self,
-        k: Option<usize>,
-        store: &DocumentStore,
-        gold: &[Document],
-        documents: &[RankedDocument],
-    ) -> Vec<DroppedLabel> {
-        let Some(k) = k else { return Vec::new() };
-        let mut examples = Vec::new();
-        for (row, (document, ranked)) in gold.iter().zip(documents).enumerate() {
-            let place = |head, tail| ranked.ranking.iter().position(|&pair| pair == (head, tail));
-            let dropped =
-                |fact: &&RankedFact| place(fact.head, fact.tail).is_none_or(|rank| rank >= k);
-            let Some(fact) = ranked.facts.iter().find(dropped) else { continue };
-            let Some(label) = document
-                .facts()
-                .iter()
-                .find(|label| (label.head, label.tail) == (fact.head, fact.tail))
-            else {
-                continue;
-            };
-            let rank = place(fact.head, fact.tail);
-            let score = rank.and_then(|rank| {
-                store.get(row).kept.as_ref().map(|kept| f64::from(kept[rank].score))
-            });
-            let class = store.relations().index_of(&label.relation);
-            examples.push(DroppedLabel {
-                title: document.title.clone(),
-                text: sentences_of_pair(document, fact.head, fact.tail),
-                relation: class
-                    .and_then(|class| store.relations().get(class))
-                    .map_or_else(String::new, |relation| relation.name.clone()),
-                score,
-                rank: rank.map(|rank| rank + 1),
-                pairs: store.get(row).num_pairs(),
-                truth: fact.truth,
-            });
-        }
-        let stride = examples.len().div_ceil(DROPPED_EXAMPLES).max(1);
-        examples.into_iter().step_by(stride).collect()
     }
 
     /// Writes `scores.json` and `report.html` and prints the table, on rank 0.
@@ -350,7 +307,7 @@ impl<'a> Summary<'a> {
     fn add_run_facts(&mut self) -> Result<()> {
         let ActiveRun { recipe, folder, session, .. } = self.run;
         self.report.title.clone_from(&recipe.name);
-        let train = OpenShards::open(&self.data.training(&recipe.data)?)?;
+        let train = OpenShards::open(&self.data.training(&recipe.data)?, recipe.data.memory())?;
         let documents =
             TrainingDocuments::new(&train.sources(), recipe.seed, recipe.finetune.batch)?;
         let relations = train.first().relations().iter().map(|relation| relation.id.as_str());
@@ -425,40 +382,64 @@ fn keeps_in_reports(settings: &DsdocreSettings) -> Vec<KeptPairs> {
 }
 
 /// Recall by k of the gold facts of a store; empty where no ranker has scored it.
-fn recall_of_gold(
-    settings: &DsdocreSettings,
-    store: &DocumentStore,
-    gold: &[Document],
-) -> Vec<RecallAt> {
+fn recall_of_gold(settings: &DsdocreSettings, store: &DocumentStore) -> Vec<RecallAt> {
     if store.manifest().scored.is_none() {
         return Vec::new();
     }
-    recall_at(&ranked_documents(store, gold, None), &keeps_in_reports(settings))
+    let ranked = (0..store.len()).map(|row| ranked_document(&store.get(row), None));
+    recall_at(ranked, &keeps_in_reports(settings))
 }
 
-/// The documents of a store with their rankings; those that were not ranked have no facts.
-fn ranked_documents(
-    store: &DocumentStore,
-    gold: &[Document],
-    truth: Option<&Truth>,
-) -> Vec<RankedDocument> {
-    let ranked = |(row, document): (usize, &Document)| {
-        let kept = &store.get(row).kept;
-        // Annotated documents that take part in pre-training are not ranked.
-        let labelled = if kept.is_some() { document.facts() } else { &[] };
-        let facts = labelled.iter().enumerate().map(|(index, fact)| RankedFact {
-            head: fact.head,
-            tail: fact.tail,
-            truth: truth.and_then(|truth| truth.of(&document.title, index)),
+/// A document with its ranking; one that was not ranked has no facts.
+fn ranked_document(document: &TokenizedDocument, truth: Option<&Truth>) -> RankedDocument {
+    // Annotated documents that take part in pre-training are not ranked.
+    let is_ranked = document.labelled && document.kept.is_some();
+    let labelled = if is_ranked { document.facts.as_slice() } else { &[] };
+    let facts = labelled.iter().enumerate().map(|(index, fact)| RankedFact {
+        head: fact.head as usize,
+        tail: fact.tail as usize,
+        truth: truth.and_then(|truth| truth.of(&document.title, index)),
+    });
+    let pairs = document.kept.iter().flatten();
+    RankedDocument {
+        entities: document.entities.len(),
+        ranking: pairs.map(|pair| (pair.head as usize, pair.tail as usize)).collect(),
+        facts: facts.collect(),
+    }
+}
+
+/// Labels outside the ranker's best k, spread over the corpus.
+fn dropped(k: Option<usize>, store: &DocumentStore, truth: Option<&Truth>) -> Vec<DroppedLabel> {
+    let Some(k) = k else { return Vec::new() };
+    let first_of = |document: &TokenizedDocument| {
+        let RankedDocument { ranking, facts, .. } = ranked_document(document, truth);
+        let ranked = facts.into_iter().map(|fact| {
+            let place = ranking.iter().position(|&pair| pair == (fact.head, fact.tail));
+            (fact, place)
         });
-        let pairs = kept.iter().flatten();
-        RankedDocument {
-            entities: document.entities.len(),
-            ranking: pairs.map(|pair| (pair.head as usize, pair.tail as usize)).collect(),
-            facts: facts.collect(),
-        }
+        let mut dropped = ranked.filter(|(_, place)| place.is_none_or(|place| place >= k));
+        dropped.next()
     };
-    gold.iter().enumerate().map(ranked).collect()
+    let rows = RowSet::of(store.len(), |row| first_of(&store.get(row)).is_some());
+    let stride = rows.len().div_ceil(DROPPED_EXAMPLES).max(1);
+    let example = |row| {
+        let document = store.get(row);
+        let (fact, place) = first_of(&document)?;
+        let pair = (fact.head as u32, fact.tail as u32);
+        let label = document.facts.iter().find(|label| (label.head, label.tail) == pair)?;
+        let relation = store.relations().get(label.relation as usize);
+        let kept = document.kept.as_ref()?;
+        Some(DroppedLabel {
+            title: document.title.clone(),
+            text: sentences_of_pair(&document_of(store, row), fact.head, fact.tail),
+            relation: relation.map_or_else(String::new, |relation| relation.name.clone()),
+            score: place.map(|place| f64::from(kept[place].score)),
+            rank: place.map(|place| place + 1),
+            pairs: document.num_pairs(),
+            truth: fact.truth,
+        })
+    };
+    rows.iter().step_by(stride).filter_map(example).collect()
 }
 
 /// Means over stretches, so that a long run draws as fast as a short one.

@@ -300,7 +300,7 @@ impl DevLabels {
         same_relations(&store, dev)?;
         let mut missing = 0;
         let mut of_row = |row: usize| {
-            let title = dev.title(row);
+            let title = &dev.title(row);
             let Some(place) = store.find_title(title) else {
                 missing += 1;
                 return Ok(AHashSet::new());
@@ -349,24 +349,10 @@ impl Lesson<'_> {
         documents: &[TokenizedDocument],
         session: &Session,
     ) -> Result<TaughtGroup> {
-        let taught = session.world.agree(self.share_of(group, documents, session))?;
-        let world = session.world.size();
-        if world == 1 {
-            return Ok(taught);
-        }
-        let bug = |error: serde_json::Error| Error::Bug(format!("a share of a group: {error}"));
-        let bytes = serde_json::to_vec(&taught).map_err(bug)?;
-        let all = session.world.communicator().all_gather(&bytes)?;
-        if !session.is_root() {
-            return Ok(Vec::new());
-        }
-        let mut shares = Vec::new();
-        for bytes in &all {
-            shares.push(serde_json::from_slice::<TaughtGroup>(bytes).map_err(bug)?.into_iter());
-        }
-        Ok((0..documents.len())
-            .map(|item| shares[item % world].next().unwrap_or_default())
-            .collect())
+        let shares = session.gather(self.share_of(group, documents, session))?;
+        let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+        let mut take = |item: usize| shares.get_mut(item % session.world.size())?.next();
+        Ok((0..documents.len()).filter_map(&mut take).collect())
     }
 
     /// What the teacher says of this rank's share of them.

@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::base::{run_files, say, write_whole};
 use crate::recipe::Recipe;
 use crate::sampling::BatchOrder;
-use crate::shards::{DocumentStore, StoreOptions};
+use crate::shards::DocumentStore;
 use crate::systems::Model;
 use crate::train::{
     BatchSource, Boundary, Checkpoint, Metrics, Objective, OrderKey, RunFolder, RunIdentity,
@@ -173,11 +173,11 @@ impl StageStart {
         let OrderKey { seed, batch, mixture } = then;
         if mixture != now.mixture {
             let message = format!(
-                "{folder} stands at step {step} of a run on other sources of documents, or on \
-                 sources with other weights"
+                "{folder} stands at step {step} of a run on other sources of documents, with other \
+                 weights or with other memory for them (data.memory)"
             );
             return Err(Error::recipe(message)
-                .with_hint("resume with the same sources, or name another --run-dir"));
+                .with_hint("resume with the same [data], or name another --run-dir"));
         }
         let message = format!(
             "{folder} stands at step {step} of a run with seed {seed} and batch {batch}, not {} \
@@ -235,7 +235,7 @@ impl TrainingStage<'_> {
     /// # Errors
     /// As [`DocumentStore::open`] and [`Session::same_shards`].
     pub fn open(&self, shards: &Path) -> Result<DocumentStore> {
-        let store = DocumentStore::open(shards, StoreOptions::default())?;
+        let store = DocumentStore::open(shards, self.run.recipe.data.store_options())?;
         self.run.session.same_shards(&store)?;
         Ok(store)
     }

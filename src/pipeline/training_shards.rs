@@ -2,6 +2,7 @@
 //!
 //! Not for: the order of their documents (`sampling`), or how files become shards (`data`).
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,7 +13,7 @@ use super::rules::rules_of;
 use crate::distant::{DistantSettings, LabelRules};
 use crate::eval::{FactSet, distinct_names};
 use crate::recipe::SourceKind;
-use crate::shards::{DocumentStore, StoreOptions};
+use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::systems::{TrainingSource, check_weight};
 use crate::{Error, Result};
 
@@ -80,14 +81,13 @@ pub struct OpenShards {
 }
 
 impl OpenShards {
-    /// Opens all folders.
+    /// Opens all folders, which share so many bytes of memory: a small one is held whole, and large
+    /// ones divide what is left.
     ///
     /// # Errors
     /// No folder; as [`DocumentStore::open`]; folders whose relations or tokenizers differ.
-    pub fn open(shards: &[TrainingShards]) -> Result<Self> {
-        let open =
-            |each: &TrainingShards| DocumentStore::open(&each.folder, StoreOptions::default());
-        let stores = shards.iter().map(open).collect::<Result<Vec<_>>>()?;
+    pub fn open(shards: &[TrainingShards], memory: u64) -> Result<Self> {
+        let stores = open_within(shards, memory)?;
         let Some((first, others)) = stores.split_first() else {
             return Err(Error::recipe("no documents to train on are named")
                 .with_hint("name them with --train (data.human or data.source in a recipe)"));
@@ -160,9 +160,18 @@ impl OpenShards {
 
     /// What to know of scores on dev if documents of dev are trained on too; `None` if none is.
     pub fn trained_on_dev(&self, dev: &DocumentStore) -> Option<String> {
-        let trained =
-            |title: &str| self.stores.iter().any(|store| store.find_title(title).is_some());
-        let shared = (0..dev.len()).filter(|&row| trained(dev.title(row))).count();
+        let mut left = HashMap::new();
+        dev.each_title(&mut |_, title| {
+            *left.entry(title.to_owned()).or_insert(0) += 1;
+            true
+        });
+        let mut shared = 0;
+        for store in &self.stores {
+            store.each_title(&mut |_, title| {
+                shared += left.remove(title).unwrap_or(0);
+                !left.is_empty()
+            });
+        }
         (shared > 0).then(|| {
             format!(
                 "{shared} of the {} documents of dev are trained on too: scores on dev do not \
@@ -171,6 +180,24 @@ impl OpenShards {
             )
         })
     }
+}
+
+/// Opens folders, the smallest first, each of which may take an equal part of what is left.
+fn open_within(shards: &[TrainingShards], mut memory: u64) -> Result<Vec<DocumentStore>> {
+    let documents = |each: &TrainingShards| Ok(ShardManifest::read(&each.folder)?.documents);
+    let sizes = shards.iter().map(documents).collect::<Result<Vec<_>>>()?;
+    let mut order: Vec<usize> = (0..shards.len()).collect();
+    order.sort_by_key(|&at| sizes[at]);
+    let mut stores = Vec::new();
+    for (place, at) in order.into_iter().enumerate() {
+        let part = memory / (shards.len() - place) as u64;
+        let options = StoreOptions { memory: part, ..StoreOptions::default() };
+        let store = DocumentStore::open(&shards[at].folder, options)?;
+        memory -= if store.is_held() { store.memory_bytes() as u64 } else { part };
+        stores.push((at, store));
+    }
+    stores.sort_by_key(|&(at, _)| at);
+    Ok(stores.into_iter().map(|(_, store)| store).collect())
 }
 
 /// Refuses two folders of shards with different relations.
@@ -189,6 +216,32 @@ pub fn same_relations(one: &DocumentStore, other: &DocumentStore) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shards::WriteOptions;
+    use crate::shards::testing::{document, prepared_with};
+
+    #[test]
+    fn a_small_folder_is_held_whole_beside_large_ones_that_share_the_rest() {
+        let temp = tempfile::tempdir().unwrap();
+        let shards = [40, 4, 48].map(|count| {
+            let one =
+                |row| document(&format!("{row}"), &[&["Paris"], &["France"]], &[(0, 1, "P17")]);
+            let documents: Vec<_> = (0..count).map(one).collect();
+            let options = WriteOptions { rows_per_shard: 12, row_group_rows: 4 };
+            let name = format!("s{count}");
+            let folder = prepared_with(temp.path(), &name, &documents, options).0;
+            TrainingShards { name, ..TrainingShards::alone(folder) }
+        });
+        let whole = OpenShards::open(&shards, StoreOptions::MEMORY).unwrap();
+        assert!(whole.stores().iter().all(DocumentStore::is_held));
+        let block = whole.stores()[1].memory_bytes() as u64;
+        let some = OpenShards::open(&shards, 10 * block).unwrap();
+        let held: Vec<bool> = some.stores().iter().map(DocumentStore::is_held).collect();
+        assert_eq!(held, [false, true, false]);
+        let lengths: Vec<usize> = some.stores().iter().map(DocumentStore::len).collect();
+        assert_eq!(lengths, [40, 4, 48]);
+        assert_eq!(some.stores()[0].window_blocks(), some.stores()[2].window_blocks());
+        assert!(OpenShards::open(&shards, block).is_err());
+    }
 
     #[test]
     fn a_folder_may_have_a_weight() {

@@ -12,7 +12,7 @@ use crate::pipeline::{
     student_stage_of, training_shards,
 };
 use crate::recipe::Recipe;
-use crate::shards::{DocumentStore, StoreOptions};
+use crate::shards::DocumentStore;
 use crate::systems::{TrainingDocuments, TrainingItem, Variant};
 use crate::{Error, Result};
 
@@ -127,7 +127,8 @@ pub fn describe_batches(
         let kind = if scored { run_files::SCORED } else { run_files::SHARDS };
         shards.map_or_else(|| run.join(kind).join(role.name()), Path::to_owned)
     };
-    let open = |role, scored| DocumentStore::open(&folder(role, scored), StoreOptions::default());
+    let (memory, options) = (recipe.data.memory(), recipe.data.store_options());
+    let open = |role, scored| DocumentStore::open(&folder(role, scored), options);
     let contents =
         |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
     if let Some(how) = Pretraining::of_stage(stage) {
@@ -135,7 +136,7 @@ pub fn describe_batches(
             Pretraining::Taught => {
                 let taught = run.join(run_files::TAUGHT).join(Variant::Baseline.name());
                 let folder = shards.map_or(taught, Path::to_owned);
-                DocumentStore::open(&folder, StoreOptions::default())?
+                DocumentStore::open(&folder, options)?
             }
             Pretraining::Denoised | Pretraining::Unranked => {
                 open(Role::Distant, how == Pretraining::Denoised)?
@@ -147,12 +148,12 @@ pub fn describe_batches(
     let described = match stage {
         "rank" => {
             let human = [TrainingShards::alone(folder(Role::Human, false))];
-            epochwise(&OpenShards::open(&human)?, recipe.seed, recipe.rank.batch, steps)?
+            epochwise(&OpenShards::open(&human, memory)?, recipe.seed, recipe.rank.batch, steps)?
         }
         other if let Some(taught) = taught_by(other) => {
             let folder = shards
                 .map_or_else(|| run.join(run_files::TAUGHT).join(taught.name()), Path::to_owned);
-            let train = OpenShards::open(&[TrainingShards::alone(folder)])?;
+            let train = OpenShards::open(&[TrainingShards::alone(folder)], memory)?;
             let train = train.with_rules(&recipe.distant)?;
             epochwise(&train, recipe.seed, recipe.student.batch, steps)?
         }
@@ -172,7 +173,7 @@ pub fn describe_batches(
                 Some(folder) => vec![TrainingShards::alone(folder)],
                 None => trained_on(recipe, run),
             };
-            epochwise(&OpenShards::open(&train)?, recipe.seed, batch, steps)?
+            epochwise(&OpenShards::open(&train, memory)?, recipe.seed, batch, steps)?
         }
         other => {
             return Err(Error::recipe(format!("unknown stage `{other}`")).with_hint(
@@ -209,7 +210,7 @@ fn epochwise(train: &OpenShards, seed: u64, batch: usize, steps: &[u64]) -> Resu
             item: item.item,
             source: several.then(|| source.name.to_owned()),
             row,
-            title: source.store.title(row).to_owned(),
+            title: source.store.title(row),
         }
     };
     let step = |step: u64| {
@@ -225,16 +226,15 @@ fn pretrain(
     how: Pretraining,
     steps: &[u64],
 ) -> Result<Vec<Described>> {
-    let facts = store.fact_index()?;
     let settings = how.settings(recipe.settings_of()?);
     let documents = RuledDocuments::new(store, rules_of(store, &recipe.distant)?);
-    let sampler = sampler(&documents, &facts, &settings)?;
+    let sampler = sampler(&documents, (recipe.seed, recipe.pretrain.batch), &settings)?;
     let pair = |step: u64, index| {
         let item = sampler.sample(recipe.seed, step - 1, index);
         StepItem::Pair {
             item: index,
             rows: item.rows,
-            titles: item.rows.map(|row| store.title(row).to_owned()),
+            titles: item.rows.map(|row| store.title(row)),
             same_fact: item.same_fact,
             detection: item.detection[0].len() + item.detection[1].len(),
             mention: item.mention[0].len() + item.mention[1].len(),

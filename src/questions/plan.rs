@@ -204,6 +204,7 @@ impl RunEstimate {
             labelled: visits as usize,
             tokens: mean(|size| size.tokens),
             entities: mean(|size| size.entities),
+            bytes: mean(|size| size.bytes),
             source: "sources",
         })
     }
@@ -232,6 +233,16 @@ impl RunEstimate {
         // Weights, and in training gradients and two moments, in 32 bits.
         let numbers = if work.trains { 4.0 } else { 1.0 } * parameters;
         let kept = of_training(budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width);
+        let all = work.corpus.documents as f64 * work.corpus.bytes;
+        let limit = work.recipe.data.memory() as f64;
+        if work.trains && all > limit {
+            self.notes.push(format!(
+                "{}: the documents take {:.1} GB, so windows of data.memory = {:.1} GB are used",
+                work.stage,
+                all / 1e9,
+                limit / 1e9
+            ));
+        }
         self.stages.push(StageEstimate {
             stage: work.stage.clone(),
             steps: work.steps,
@@ -240,7 +251,7 @@ impl RunEstimate {
             flops,
             hours: flops / (rate * working) / 3600.0,
             parameters: model.parameters,
-            memory_gb: 4.0 * (numbers + kept) / 1e9,
+            memory_gb: (4.0 * (numbers + kept) + of_training(all.min(limit))) / 1e9,
             checkpoint_gb: of_training(12.0 * parameters / 1e9),
             traffic_gb: of_training(2.0 * (ranks - 1.0) / ranks * 4.0 * parameters / 1e9),
             took: None,

@@ -73,7 +73,10 @@ pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
     names.extend(recipe.data.source.iter().map(|source| source.name.as_str()));
     for role in names {
         let Some(folder) = shards_of(run, role) else { continue };
-        let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
+        let store = DocumentStore::open(
+            &folder,
+            StoreOptions { with_words: true, verify: false, ..StoreOptions::default() },
+        )?;
         if let Some(row) = store.find_title(title) {
             let mut context = DocumentContext::new(run, &recipe, role, &store, row)?;
             context.read_predictions(runs)?;
@@ -172,7 +175,8 @@ impl<'a> DocumentContext<'a> {
         let problem = match shards_of(other, self.role) {
             None => format!("has no {role} shards, which {} has", self.store.folder().display()),
             Some(folder) => {
-                let options = StoreOptions { with_words: true, verify: false };
+                let options =
+                    StoreOptions { with_words: true, verify: false, ..StoreOptions::default() };
                 let store = DocumentStore::open(&folder, options)?;
                 match store.find_title(&self.document.title) {
                     None => format!("has no document of this title in {role}"),
@@ -313,7 +317,7 @@ impl<'a> DocumentContext<'a> {
         };
         let class = self.store.relations().index_of(&fact.relation);
         let others = class.and_then(|class| self.elsewhere.get(&(fact.head, fact.tail, class)));
-        let titles = others.into_iter().flatten().map(|&row| self.store.title(row).to_owned());
+        let titles = others.into_iter().flatten().map(|&row| self.store.title(row));
         let missed = self.predictions.iter().filter(|(_, facts)| !facts.iter().any(predicted));
         ExplainedLabel {
             relation: fact.relation.clone(),
@@ -375,14 +379,13 @@ fn elsewhere(store: &DocumentStore, row: usize) -> Result<Elsewhere> {
     if store.manifest().fact_index.is_none() {
         return Ok(found);
     }
-    let index = store.fact_index()?;
-    for key in (0..index.num_keys()).map(|key| index.instances(key)) {
-        let rows = || key.iter().map(|instance| instance.row as usize);
-        for own in key.iter().filter(|instance| instance.row as usize == row) {
+    store.each_fact_key(&mut |key| {
+        let rows = || key.iter().map(|(_, instance)| instance.row as usize);
+        for (_, own) in key.iter().filter(|(_, instance)| instance.row as usize == row) {
             let fact = (own.head as usize, own.tail as usize, own.relation as usize);
             found.entry(fact).or_default().extend(rows().filter(|&other| other != row));
         }
-    }
+    })?;
     Ok(found)
 }
 

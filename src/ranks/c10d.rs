@@ -219,7 +219,8 @@ impl Communicator for C10dCommunicator {
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        gather_unequal(bytes, self.size, |piece| self.gather_equal(piece))
+        let gather = |piece: &[u8]| self.gather_equal(piece);
+        gather_unequal(bytes, self.size, gather, gather)
     }
 
     fn library(&self) -> &'static str {

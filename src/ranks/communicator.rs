@@ -77,6 +77,16 @@ pub trait Communicator: Send + Sync {
     /// Returns the bytes of every rank, by rank; the lengths may differ.
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
+    /// Returns the bytes of every rank, by rank, on rank 0, and nothing on the others; the lengths
+    /// may differ.
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        if let Some(beneath) = self.beneath() {
+            return beneath.gather(bytes);
+        }
+        let all = self.all_gather(bytes)?;
+        Ok(if self.rank() == 0 { all } else { Vec::new() })
+    }
+
     /// Whether gradients are sent at all. In a world of one they stay where they are, unless NCCL
     /// carries them.
     fn carries(&self) -> bool {

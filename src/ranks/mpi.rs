@@ -196,6 +196,31 @@ impl MpiCommunicator {
         self.checked("all-gather", code)?;
         Ok(all)
     }
+
+    /// [`Self::gather_equal`] for rank 0; the others get nothing.
+    fn gather_equal_at_root(&self, piece: &[u8]) -> Result<Vec<u8>> {
+        let ranks = if self.rank == 0 { self.size } else { 0 };
+        let mut all = vec![0u8; piece.len() * ranks];
+        let length = int(piece.len())?;
+        // SAFETY: reads a constant of the MPI library.
+        let byte = unsafe { ffi::RSMPI_UINT8_T };
+        // SAFETY: on rank 0, `all` has room for `length` bytes of every rank; on the others it is
+        // not used.
+        let code = unsafe {
+            ffi::MPI_Gather(
+                piece.as_ptr().cast(),
+                length,
+                byte,
+                all.as_mut_ptr().cast(),
+                length,
+                byte,
+                0,
+                self.control.0,
+            )
+        };
+        self.checked("gather", code)?;
+        Ok(all)
+    }
 }
 
 impl Communicator for MpiCommunicator {
@@ -254,7 +279,15 @@ impl Communicator for MpiCommunicator {
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        gather_unequal(bytes, self.size, |piece| self.gather_equal(piece))
+        let gather = |piece: &[u8]| self.gather_equal(piece);
+        gather_unequal(bytes, self.size, gather, gather)
+    }
+
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let all = |piece: &[u8]| self.gather_equal(piece);
+        let at_root = |piece: &[u8]| self.gather_equal_at_root(piece);
+        let gathered = gather_unequal(bytes, self.size, all, at_root)?;
+        Ok(if self.rank == 0 { gathered } else { Vec::new() })
     }
 
     fn concurrent(&self) -> bool {

@@ -1,4 +1,4 @@
-//! An all-gather of unequal lengths, made of all-gathers of equal ones.
+//! Gathering unequal lengths, made of gatherings of equal ones.
 //!
 //! Not for sending: the communicators hand over how they gather equal pieces.
 
@@ -7,17 +7,19 @@ use crate::Result;
 /// Most bytes that a rank receives in one piece.
 const MAX_GATHER: usize = 1 << 26;
 
-/// Returns the bytes of all `size` ranks, by rank. `gather` takes pieces of equal lengths and
-/// returns them joined, [size × piece.len()]; it is called equally often on all ranks.
+/// Returns the bytes of all `size` ranks, by rank, where `gather` gives them. Both `gather_all`
+/// and `gather` take pieces of equal lengths and return them joined, [size × piece.len()], the
+/// first on all ranks; they are called equally often on all ranks.
 ///
 /// # Errors
-/// Those of `gather`.
+/// Those of `gather_all` and `gather`.
 pub(super) fn gather_unequal(
     bytes: &[u8],
     size: usize,
+    gather_all: impl Fn(&[u8]) -> Result<Vec<u8>>,
     gather: impl Fn(&[u8]) -> Result<Vec<u8>>,
 ) -> Result<Vec<Vec<u8>>> {
-    let lengths = gather(&(bytes.len() as u64).to_ne_bytes())?;
+    let lengths = gather_all(&(bytes.len() as u64).to_ne_bytes())?;
     let (lengths, _) = lengths.as_chunks::<8>();
     let lengths: Vec<usize> =
         lengths.iter().map(|length| u64::from_ne_bytes(*length) as usize).collect();

@@ -76,6 +76,11 @@ impl Communicator for Watched {
         self.inner.all_gather(bytes)
     }
 
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let _section = self.section("gather", bytes.len());
+        self.inner.gather(bytes)
+    }
+
     fn abort(&self, code: u8) -> ! {
         self.inner.abort(code)
     }

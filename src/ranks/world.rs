@@ -19,7 +19,7 @@ use super::{
     C10dCommunicator, CommunicationStream, Communicator, GradientReducer, Launched, Launcher,
     NcclCommunicator, NcclLibrary, SingleProcess, gpu, handshake,
 };
-use crate::base::{panics, say};
+use crate::base::{caught, panics, say};
 use crate::{Error, Result, exit_code};
 
 /// The usual limit of a section.
@@ -202,7 +202,8 @@ impl World {
         if self.size() == 1 {
             return f();
         }
-        let (mut message, error) = if self.is_root() { encode(f()) } else { (Vec::new(), None) };
+        let (mut message, error) =
+            if self.is_root() { encode(caught(f)) } else { (Vec::new(), None) };
         self.comm.patient_barrier()?;
         self.comm.broadcast(ROOT, &mut message)?;
         match (error, message.split_first()) {

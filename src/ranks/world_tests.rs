@@ -176,6 +176,9 @@ fn collectives(world: &World) -> Result<()> {
     assert_eq!(bytes, vec![size as u8 - 1; size - 1]);
     let gathered = comm.all_gather(&vec![rank as u8; 3 * rank])?;
     assert!(gathered.into_iter().eq((0..size).map(|rank| vec![rank as u8; 3 * rank])));
+    let gathered = comm.gather(&vec![rank as u8; 3 * rank])?;
+    let whole = (0..size).map(|rank| vec![rank as u8; 3 * rank]);
+    assert!(gathered.into_iter().eq(whole.take(if rank == 0 { size } else { 0 })));
     for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
         let tensor = Tensor::full([1000], rank as f64 + 1.0, (kind, Device::Cpu));
         comm.all_reduce_tensor(&tensor)?;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::memory::MemorySize;
 use super::sources::{NamedSource, check_sources};
 use crate::corpus::Format;
 use crate::corpus::formats::OnError;
 use crate::corpus::synth::{MAX_NOISE, WorldOptions};
+use crate::shards::StoreOptions;
 use crate::systems::check_weight;
 use crate::{Error, Result};
 
@@ -73,6 +75,10 @@ pub struct DataSources {
     /// What is done with a document that cannot be read: `stop`, or `skip`, which leaves it out and
     /// lists it in `NAME.left-out.jsonl` beside the shards.
     pub on_error: OnError,
+    /// Memory for the documents of a stage on each rank, as in "400 MB", which it is when absent.
+    /// Documents that take more are read in windows, and their order follows from this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySize>,
     /// Generate the corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<WorldOptions>,
@@ -164,6 +170,16 @@ impl DataSources {
             .flatten()
             .chain(split)
             .map(PathBuf::as_path)
+    }
+
+    /// Bytes of memory for the documents of a stage on each rank.
+    pub fn memory(&self) -> u64 {
+        self.memory.map_or(StoreOptions::MEMORY, |memory| memory.bytes)
+    }
+
+    /// How the documents of a stage are read.
+    pub fn store_options(&self) -> StoreOptions {
+        StoreOptions { memory: self.memory(), ..StoreOptions::default() }
     }
 
     /// The weight of `human` beside the other sources.

@@ -6,6 +6,7 @@
 
 mod data;
 mod encoder;
+mod memory;
 mod overlay;
 mod paths;
 mod schema;

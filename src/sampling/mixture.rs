@@ -3,9 +3,10 @@
 //! Each source has a fixed number of visits an epoch, which are spread evenly over its places. A
 //! source goes through its documents in a new order each time, and begins again only when all of
 //! them were visited, whatever the number of its visits in an epoch. Everything is arithmetic: what
-//! stands at a place is a function of (seed, epoch, place). Not for: batches (`order`).
+//! stands at a place is a function of (seed, epoch, place). Not for: batches (`order`), or the
+//! order of one source (`windows`).
 
-use super::Permutation;
+use super::windows::{WindowPass, Windows};
 
 /// A source in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ impl SourceVisits {
 #[derive(Clone, Debug)]
 pub struct Mixture {
     sources: Vec<SourceVisits>,
+    /// The windows of each source.
+    windows: Vec<Windows>,
     visits: u64,
     seed: u64,
 }
@@ -42,16 +45,18 @@ pub struct Visit {
     /// How often its documents were all visited before, which is the epoch where each is visited
     /// once an epoch.
     pub pass: u64,
+    /// The window of the pass.
+    pub window: usize,
 }
 
 /// The orders that were used last, one a source: neighbouring places mostly share them.
-pub type KnownOrders = Vec<Option<(u64, Permutation)>>;
+pub type KnownOrders = Vec<Option<(u64, WindowPass)>>;
 
 impl Mixture {
-    /// The places of an epoch that these sources share.
-    pub fn new(sources: &[SourceVisits], seed: u64) -> Self {
+    /// The places of an epoch that these sources share, each of which has its windows.
+    pub fn new(sources: &[SourceVisits], windows: Vec<Windows>, seed: u64) -> Self {
         let visits = sources.iter().map(|source| source.visits).sum();
-        Self { sources: sources.to_vec(), visits, seed }
+        Self { sources: sources.to_vec(), windows, visits, seed }
     }
 
     /// Places of an epoch.
@@ -62,6 +67,17 @@ impl Mixture {
     /// The sources.
     pub fn sources(&self) -> &[SourceVisits] {
         &self.sources
+    }
+
+    /// The windows of the sources.
+    pub fn windows(&self) -> &[Windows] {
+        &self.windows
+    }
+
+    /// The order of a source in a pass.
+    pub fn pass(&self, source: usize, pass: u64) -> WindowPass {
+        // The first source alone has the same order as a corpus by itself.
+        self.windows[source].pass(self.seed, pass | (source as u64) << 48)
     }
 
     /// The source of a place, and how many visits it had before in the epoch. The first source has
@@ -87,14 +103,13 @@ impl Mixture {
         let number = epoch * visits + before;
         let (pass, position) = (number / documents, number % documents);
         known.resize(self.sources.len(), None);
-        let order = match known[source].take() {
+        let mut order = match known[source].take() {
             Some((of, order)) if of == pass => order,
-            // The first source alone has the same order as a corpus by itself.
-            _ => Permutation::new(documents, self.seed, pass | (source as u64) << 48),
+            _ => self.pass(source, pass),
         };
-        let row = order.at(position) as usize;
+        let (window, row) = order.at(position);
         known[source] = Some((pass, order));
-        Visit { source, row, pass }
+        Visit { source, row, pass, window }
     }
 }
 
@@ -109,10 +124,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sampling::rng::Permutation;
 
     fn mixture(sources: &[(u64, u64)], seed: u64) -> Mixture {
         let of = |&(documents, visits)| SourceVisits { documents, visits };
-        Mixture::new(&sources.iter().map(of).collect::<Vec<_>>(), seed)
+        let windows = sources.iter().map(|&(documents, _)| Windows::one(documents)).collect();
+        Mixture::new(&sources.iter().map(of).collect::<Vec<_>>(), windows, seed)
     }
 
     fn epoch(mixture: &Mixture, epoch: u64) -> Vec<Visit> {

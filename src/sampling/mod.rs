@@ -10,8 +10,11 @@ mod mixture;
 mod order;
 mod pairs;
 mod rng;
+mod row_set;
 #[cfg(test)]
 pub(crate) mod testing;
+mod visited;
+mod windows;
 
 pub use draw::{draw_blanked, pick, place, take};
 pub use mixture::SourceVisits;
@@ -20,4 +23,7 @@ pub use pairs::{
     KeptPairs, Label, Pair, UnlabelledPairs, asked_pairs, distinct_pairs, good_labels, kept_pairs,
     kept_prefix, ordered_pairs, top_asked_pairs, top_pairs,
 };
-pub use rng::{Permutation, Purpose, Stream, rng};
+pub use rng::{Purpose, Stream, rng};
+pub use row_set::RowSet;
+pub use visited::VisitedRows;
+pub use windows::{WindowPass, Windows};

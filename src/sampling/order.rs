@@ -3,6 +3,7 @@
 //! Not for: what is drawn inside an item.
 
 use super::mixture::{KnownOrders, Mixture, SourceVisits, Visit};
+use super::windows::Windows;
 use crate::base::hash_number;
 use crate::{DataError, Error, Result};
 
@@ -24,25 +25,37 @@ pub struct BatchItem {
     pub row: usize,
     /// How often all documents of the source were visited before.
     pub pass: u64,
+    /// The window of that pass.
+    pub window: usize,
 }
 
 impl BatchOrder {
-    /// Orders `len` documents into global batches of `batch`. Every epoch starts a new batch; its
-    /// last one may be short.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] for an empty batch; [`Error::Data`] if there are no documents.
+    /// Orders `len` documents of one source and window into global batches of `batch`.
+    #[cfg(test)]
     pub fn new(len: usize, seed: u64, batch: usize) -> Result<Self> {
         let visits = len as u64;
         Self::mixed(&[SourceVisits { documents: visits, visits }], seed, batch)
     }
 
-    /// Orders the documents of several sources, each of which has its own number of visits an
-    /// epoch.
+    /// Orders the documents of several sources of one window each.
+    #[cfg(test)]
+    pub fn mixed(sources: &[SourceVisits], seed: u64, batch: usize) -> Result<Self> {
+        let windows = sources.iter().map(|source| Windows::one(source.documents)).collect();
+        Self::in_windows(sources, windows, seed, batch)
+    }
+
+    /// Orders the documents of sources into global batches of `batch`: each source has its own
+    /// number of visits an epoch and goes window by window. Every epoch starts a new batch; its
+    /// last one may be short.
     ///
     /// # Errors
-    /// As [`Self::new`], for each of the sources.
-    pub fn mixed(sources: &[SourceVisits], seed: u64, batch: usize) -> Result<Self> {
+    /// [`Error::Recipe`] for an empty batch; [`Error::Data`] for a source without documents.
+    pub fn in_windows(
+        sources: &[SourceVisits],
+        windows: Vec<Windows>,
+        seed: u64,
+        batch: usize,
+    ) -> Result<Self> {
         if batch == 0 {
             return Err(
                 Error::recipe("the global batch has 0 documents").with_hint("set it to 1 or more")
@@ -54,7 +67,7 @@ impl BatchOrder {
                 .hint("add documents")
                 .into());
         }
-        Ok(Self { mixture: Mixture::new(sources, seed), batch: batch as u64 })
+        Ok(Self { mixture: Mixture::new(sources, windows, seed), batch: batch as u64 })
     }
 
     /// Documents that an epoch visits, a repeated one as often as it is visited; at least 1.
@@ -81,23 +94,45 @@ impl BatchOrder {
         let visits = (0..size).map(|item| (item, self.mixture.at(epoch, start + item, &mut known)));
         visits
             .map(|(item, visit)| {
-                let Visit { source, row, pass } = visit;
-                BatchItem { item, source, row, pass }
+                let Visit { source, row, pass, window } = visit;
+                BatchItem { item, source, row, pass, window }
             })
             .collect()
     }
 
-    /// What tells this mixture of sources from others: 0 where there is one source, whose documents
-    /// are visited once an epoch.
+    /// The windows of a source.
+    pub fn windows(&self, source: usize) -> &Windows {
+        &self.mixture.windows()[source]
+    }
+
+    /// The blocks of a window of a source, and after them those of the next window.
+    pub fn blocks_from(&self, source: usize, pass: u64, window: usize) -> Vec<usize> {
+        let own = self.mixture.pass(source, pass);
+        let mut blocks = own.blocks(window);
+        if window + 1 < self.windows(source).len() {
+            blocks.extend(own.blocks(window + 1));
+        } else {
+            blocks.extend(self.mixture.pass(source, pass + 1).blocks(0));
+        }
+        blocks
+    }
+
+    /// What tells this mixture of sources and windows from others: 0 where there is one source,
+    /// whose documents are visited once an epoch, in one window.
     pub fn mixture_key(&self) -> u64 {
+        let windows = || self.mixture.windows().iter().filter(|windows| !windows.is_one());
         if let [SourceVisits { documents, visits }] = self.mixture.sources()
             && documents == visits
+            && windows().next().is_none()
         {
             return 0;
         }
         let mut hasher = blake3::Hasher::new();
         for SourceVisits { documents, visits } in self.mixture.sources() {
             hasher.update(&documents.to_le_bytes()).update(&visits.to_le_bytes());
+        }
+        for number in windows().flat_map(Windows::key) {
+            hasher.update(&number.to_le_bytes());
         }
         // Small enough for every reader of JSON, and never 0.
         hash_number(&hasher.finalize()) >> 12 | 1
@@ -187,6 +222,33 @@ mod tests {
         ];
         assert!(others.iter().all(|&key| key > 0) && others[0] != others[1]);
         assert_ne!(others[1], others[2]);
+    }
+
+    #[test]
+    fn windows_are_visited_one_after_the_other_and_have_a_key() {
+        let sources = [SourceVisits { documents: 24, visits: 24 }];
+        let order = |per_window| {
+            let windows = Windows::new((0..=6).map(|block| 4 * block).collect(), per_window);
+            BatchOrder::in_windows(&sources, vec![windows], 5, 5).unwrap()
+        };
+        let one = order(6);
+        assert_eq!(one.mixture_key(), 0);
+        let plain = BatchOrder::new(24, 5, 5).unwrap();
+        assert!((0..12).all(|step| one.items(step) == plain.items(step)));
+        let three = order(2);
+        assert!(three.mixture_key() > 0 && three.mixture_key() != order(3).mixture_key());
+        for epoch in 0..3 {
+            let steps = epoch * three.steps_per_epoch()..(epoch + 1) * three.steps_per_epoch();
+            let items: Vec<BatchItem> = steps.flat_map(|step| three.items(step)).collect();
+            for (place, item) in items.iter().enumerate() {
+                assert_eq!((item.window, item.pass), (place / 8, epoch));
+                let blocks = three.blocks_from(0, epoch, item.window);
+                assert_eq!(blocks.len(), 4);
+                assert!(blocks[..2].contains(&(item.row / 4)), "{item:?} {blocks:?}");
+            }
+            let next = three.blocks_from(0, epoch + 1, 0);
+            assert_eq!(three.blocks_from(0, epoch, 2)[2..], next[..2]);
+        }
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub enum Purpose {
     Noise = 12,
     /// Entity blanking in ranker training.
     RankBlanking = 13,
+    /// The order of blocks of documents.
+    Blocks = 14,
+    /// The order of documents in a window of blocks.
+    Window = 15,
 }
 
 /// The generator for one purpose of one item of one step. Its 256-bit key is the four numbers
@@ -68,8 +72,13 @@ pub struct Permutation {
 impl Permutation {
     /// The permutation of `len` positions in an epoch.
     pub fn new(len: u64, seed: u64, epoch: u64) -> Self {
+        Self::keyed(len, seed, Purpose::Order, epoch, len)
+    }
+
+    /// The permutation of `len` positions for a purpose, with two numbers that tell it from others.
+    pub fn keyed(len: u64, seed: u64, purpose: Purpose, first: u64, second: u64) -> Self {
         use rand::Rng;
-        let mut stream = rng(seed, Purpose::Order, epoch, len);
+        let mut stream = rng(seed, purpose, first, second);
         let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
         Self {
             len,

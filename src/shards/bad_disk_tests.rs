@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::facts::FactIndex;
 use super::testing::{corpus, prepared, relations, tokenizer};
 use super::*;
 use crate::Result;
 use crate::bad_disk::{SmallDisk, damage};
 use crate::text::{ScoredPair, TokenizedDocument};
 
-const WITH_WORDS: StoreOptions = StoreOptions { with_words: true, verify: true };
+const WITH_WORDS: StoreOptions =
+    StoreOptions { with_words: true, verify: true, memory: StoreOptions::MEMORY };
 
 /// Everything that a folder of shards says.
 type Content = (ShardManifest, Vec<TokenizedDocument>, FactIndex, String);
@@ -28,7 +30,6 @@ fn content(folder: &Path) -> Result<Content> {
 /// The hand-made corpus with scores.
 fn scored(folder: &Path) -> PathBuf {
     let (shards, _) = prepared(folder, "shards", &corpus());
-    let store = DocumentStore::open(&shards, WITH_WORDS).unwrap();
     let pairs = vec![
         ScoredPair { head: 1, tail: 0, score: 1.5 },
         ScoredPair { head: 0, tail: 1, score: -0.25 },
@@ -36,7 +37,12 @@ fn scored(folder: &Path) -> PathBuf {
     let output = folder.join("scored");
     let scored = Scored { checkpoint: "0123".into(), keep: "2".into() };
     let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
-    rewrite_with_scores(&store, &vec![Some(pairs); store.len()], &output, scored, write).unwrap();
+    let shards = ScoredShards::open(&shards, &output).unwrap().cut(write);
+    for group in shards.begin(&"a task").unwrap() {
+        let notes = vec![Some(pairs.clone()).into(); shards.group_len(group)];
+        shards.keep(group, &notes).unwrap();
+    }
+    shards.finish(scored).unwrap();
     output
 }
 

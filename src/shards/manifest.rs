@@ -192,6 +192,11 @@ impl ShardManifest {
         Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
     }
 
+    /// A hash of all it says, hashes of files included.
+    pub fn identity(&self) -> Result<String> {
+        self.checksum()
+    }
+
     /// Refuses a tokeniser other than the one that made the pieces; `folder` is named in the error.
     pub fn check_tokenizer(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
         if tokenizer.identity() == self.tokenizer.identity {

@@ -19,8 +19,8 @@ use super::schema::shard_schema;
 use super::store::TOKENIZER;
 use super::writer::{DocumentColumns, DocumentGroup, ShardWriter, WrittenShards};
 use super::{FORMAT_VERSION, FactCounts, FileEntry, ShardManifest, TokenizerEntry, WriteOptions};
-use crate::base::ordered;
 use crate::base::ordered::WorkInput;
+use crate::base::{give_back_memory, ordered};
 use crate::corpus::{Document, Entity, Mention, RelationSet};
 use crate::text::{Tokenizer, tokenize};
 use crate::{DataError, Error, Result};
@@ -342,20 +342,9 @@ fn write(
 ) -> Result<WrittenShards> {
     for group in groups {
         shards.push(group?)?;
-        give_back();
+        give_back_memory();
     }
     shards.finish()
-}
-
-/// Returns what was freed to the machine. Documents are made on one thread and freed on another,
-/// and the C library keeps free memory apart for each thread, so that without this the parts add up
-/// to a quarter of the peak.
-fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointer, locks the heap itself, and may be called on any thread at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// Writes the fact index and the tokeniser, the manifest last, and publishes the folder.

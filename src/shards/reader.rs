@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow::array::{Array, AsArray};
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
@@ -16,9 +17,10 @@ use parquet::arrow::arrow_reader::{
 use super::columns::ShardColumns;
 use super::files::{self, read_error};
 use super::validate::{self, Limits};
-use super::{FileEntry, ShardManifest};
+use super::{FileEntry, ShardManifest, schema};
 use crate::Result;
 use crate::base::{catch_panic, panics};
+#[cfg(test)]
 use crate::text::TokenizedDocument;
 
 /// Row groups with more rows are refused: no writer of this format makes them, and their size would
@@ -32,11 +34,20 @@ pub struct StoreOptions {
     pub with_words: bool,
     /// Compare every file with its hash first.
     pub verify: bool,
+    /// Bytes that the documents of a store may take; where all of them take more, the store holds
+    /// some blocks at a time.
+    pub memory: u64,
+}
+
+impl StoreOptions {
+    /// Bytes that the documents of a store may take unless a recipe says otherwise. The same on
+    /// every machine, because the order of documents follows from it.
+    pub const MEMORY: u64 = 400_000_000;
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { with_words: false, verify: true }
+        Self { with_words: false, verify: true, memory: Self::MEMORY }
     }
 }
 
@@ -61,21 +72,38 @@ impl ShardReader {
     }
 
     /// Number of row groups.
+    #[cfg(test)]
     pub fn num_row_groups(&self) -> usize {
         self.table.num_row_groups()
     }
 
     /// All rows of one row group, checked.
+    #[cfg(test)]
     pub fn read_group(&self, group: usize) -> Result<Vec<TokenizedDocument>> {
         let columns = self.columns(group)?;
         Ok((0..columns.len()).map(|row| columns.document(row)).collect())
     }
 
+    /// Number of rows of each row group.
+    pub(super) fn group_rows(&self) -> Vec<usize> {
+        self.table.group_rows().collect()
+    }
+
+    /// The titles of one row group.
+    pub(super) fn titles(&self, group: usize) -> Result<Vec<String>> {
+        self.table.guarded(group, || {
+            let batch = self.table.batch(group, &|column| column == schema::TITLE)?;
+            schema::check_column(&batch, schema::shard_schema().field(0))?;
+            let titles = batch[schema::TITLE].as_string::<i32>();
+            Ok((0..titles.len()).map(|row| titles.value(row).to_owned()).collect())
+        })
+    }
+
     /// The typed columns of one row group, every row checked.
     pub(super) fn columns(&self, group: usize) -> Result<ShardColumns> {
-        let skip: &[&str] = if self.limits.with_words { &[] } else { &["words"] };
+        let wanted = |column: &str| self.limits.with_words || column != "words";
         let checked = self.table.guarded(group, || {
-            let columns = ShardColumns::new(self.table.batch(group, skip)?)?;
+            let columns = ShardColumns::new(self.table.batch(group, &wanted)?)?;
             let bad = (0..columns.len()).find_map(|row| {
                 let document = columns.document(row);
                 validate::check(&document, self.limits)
@@ -144,13 +172,13 @@ impl TableReader {
 
     /// Rows in the groups before `group`.
     fn first_row(&self, group: usize) -> usize {
-        self.metadata
-            .metadata()
-            .row_groups()
-            .iter()
-            .take(group)
-            .map(|group| group.num_rows().max(0) as usize)
-            .sum()
+        self.group_rows().take(group).sum()
+    }
+
+    /// Number of rows of each row group.
+    fn group_rows(&self) -> impl Iterator<Item = usize> + '_ {
+        let groups = self.metadata.metadata().row_groups().iter();
+        groups.map(|group| group.num_rows().max(0) as usize)
     }
 
     /// Runs a decoder; its errors and panics become a data error that names the file and the row
@@ -174,15 +202,19 @@ impl TableReader {
         own.map(|column| column.compressed_size().max(0) as u64).sum()
     }
 
-    /// One row group as a batch, without the columns in `skip`.
-    pub(super) fn batch(&self, group: usize, skip: &[&str]) -> Result<RecordBatch, String> {
+    /// One row group as a batch of the columns that are wanted.
+    pub(super) fn batch(
+        &self,
+        group: usize,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<RecordBatch, String> {
         let rows = self.check_group(group)?;
         // Each reader opens the file itself: clones of one handle share their position, so they
         // cannot be used from several threads.
         let file = fs_err::File::open(&self.path).map_err(|error| error.to_string())?.into_file();
         let schema = self.metadata.schema();
-        let wanted = (0..schema.fields().len())
-            .filter(|&column| !skip.contains(&schema.field(column).name().as_str()));
+        let wanted =
+            (0..schema.fields().len()).filter(|&column| wanted(schema.field(column).name()));
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), wanted);
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());

@@ -9,6 +9,9 @@ use arrow::record_batch::RecordBatch;
 /// The list element's name in Arrow and Parquet.
 const ITEM: &str = "item";
 
+/// The column of the title of a document.
+pub(super) const TITLE: &str = "title";
+
 /// The column of what a teacher says.
 pub(super) const TAUGHT: &str = "taught";
 
@@ -85,7 +88,7 @@ pub(super) fn candidate_fields() -> Fields {
 /// [`TokenizedDocument`](crate::text::TokenizedDocument).
 pub fn shard_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
-        text("title"),
+        text(TITLE),
         list("words", DataType::Utf8),
         list("pieces", DataType::UInt32),
         list("word_starts", DataType::UInt32),

@@ -1,22 +1,14 @@
-//! A folder of shards while a teacher goes over it, row group by row group.
+//! Shards that a teacher goes over: the columns `taught` and `teacher_logits`.
 //!
-//! What is said of a row group is written to a file of its own, so that a broken-off `teach` goes
-//! on where it was. When all are there, the shards are written anew with the column `taught`. No
-//! more than a row group is in memory. Not for: what a teacher says (`pipeline::teach`).
-
-use std::path::{Path, PathBuf};
+//! Not for: what a teacher says (`pipeline::teach`).
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::files::Staging;
-use super::reader::{ShardReader, TableReader};
-use super::store::TOKENIZER;
-use super::writer::{copy_beside, write_documents};
-use super::{ShardManifest, StoreOptions, Taught, WriteOptions, schema, validate};
-use crate::base::{read_json, write_atomic};
-use crate::text::{TaughtPair, TokenizedDocument, Tokenizer};
-use crate::{DataError, Error, Result};
+use super::reader::TableReader;
+use super::rewrite::{AnnotatedShards, DocumentNote};
+use super::{ShardManifest, Taught, schema, validate};
+use crate::Result;
+use crate::text::{TaughtPair, TokenizedDocument};
 
 /// What a teacher says of a document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,176 +25,49 @@ pub struct TaughtDocument {
 pub type TaughtGroup = Vec<TaughtDocument>;
 
 /// A folder of shards that is taught.
-#[derive(Debug)]
-pub struct TaughtShards {
-    folder: PathBuf,
-    manifest: ShardManifest,
-    readers: Vec<ShardReader>,
-    /// Shard and row group of each group, in order.
-    groups: Vec<(usize, usize)>,
-    work: PathBuf,
-    output: PathBuf,
+pub type TaughtShards = AnnotatedShards<TaughtDocument>;
+
+impl DocumentNote for TaughtDocument {
+    const MODEL: &'static str = "teacher";
+    const VERB: &'static str = "teach";
+
+    fn add_to(
+        self,
+        document: &mut TokenizedDocument,
+        relations: usize,
+    ) -> Result<(), (String, String)> {
+        (document.taught, document.teacher_logits) = (Some(self.pairs), self.logits);
+        validate::check_taught(document, relations)
+    }
 }
 
 impl TaughtShards {
-    /// Name of the file that says whose work it is.
-    const TASK: &str = "task.json";
-
-    /// Opens the shards of `input`, which are written with a teacher's column to `output`.
-    ///
-    /// # Errors
-    /// Shards that cannot be read.
-    pub fn open(input: &Path, output: &Path) -> Result<Self> {
-        let manifest = ShardManifest::read(input)?;
-        let options = StoreOptions::default();
-        let readers: Vec<ShardReader> = (manifest.shards.iter())
-            .map(|shard| ShardReader::open(input, &manifest, shard, options))
-            .collect::<Result<_>>()?;
-        let groups = readers
-            .iter()
-            .enumerate()
-            .flat_map(|(at, reader)| (0..reader.num_row_groups()).map(move |group| (at, group)))
-            .collect();
-        let mut name = output.file_name().unwrap_or_default().to_os_string();
-        name.push(".unfinished");
-        let (work, output) = (output.with_file_name(name), output.to_owned());
-        Ok(Self { folder: input.to_owned(), manifest, readers, groups, work, output })
-    }
-
-    /// What the folder says about itself.
-    pub fn manifest(&self) -> &ShardManifest {
-        &self.manifest
-    }
-
-    /// Begins the work or goes on with it, and lists the row groups that are left. One rank does
-    /// this. `task` says by whom and how the documents are taught.
-    ///
-    /// # Errors
-    /// An output that exists; the unfinished work of another task; the disk.
-    pub fn begin(&self, task: &impl Serialize) -> Result<Vec<usize>> {
-        drop(Staging::new(&self.output)?);
-        let value = |error: serde_json::Error| Error::Bug(format!("a task of teaching: {error}"));
-        let task = serde_json::to_value(task).map_err(value)?;
-        let path = self.work.join(Self::TASK);
-        if path.is_file() {
-            let begun: Value = read_json(&path)?;
-            if begun != task {
-                let problem = "was begun by another teacher, with other settings or other shards";
-                return Err(DataError::new(&self.work, problem)
-                    .hint("remove the folder, or name another --output")
-                    .into());
-            }
-        } else {
-            fs_err::create_dir_all(&self.work)?;
-            write_atomic(&path, |out| out.write_all(format!("{task:#}\n").as_bytes()))?;
-        }
-        Ok((0..self.groups.len()).filter(|&group| !self.file(group).is_file()).collect())
-    }
-
-    /// Documents of a row group.
-    ///
-    /// # Errors
-    /// Rows that cannot be read.
-    pub fn documents(&self, group: usize) -> Result<Vec<TokenizedDocument>> {
-        let (shard, group) = self.groups[group];
-        self.readers[shard].read_group(group)
-    }
-
-    /// Keeps what is said of a row group.
-    ///
-    /// # Errors
-    /// The disk.
-    pub fn keep(&self, group: usize, taught: &TaughtGroup) -> Result<()> {
-        let bytes = serde_json::to_vec(taught)
-            .map_err(|error| Error::Bug(format!("a group of taught documents: {error}")))?;
-        write_atomic(&self.file(group), |out| out.write_all(&bytes))
-    }
-
-    /// What was said of a row group.
-    ///
-    /// # Errors
-    /// A file that is damaged.
-    pub fn kept(&self, group: usize) -> Result<TaughtGroup> {
-        read_json(&self.file(group))
-    }
-
-    /// Number of row groups.
-    pub fn num_groups(&self) -> usize {
-        self.groups.len()
-    }
-
-    fn file(&self, group: usize) -> PathBuf {
-        self.work.join(format!("group-{group:06}.json"))
-    }
-
     /// Writes the shards with all that was said, and removes the work.
     ///
     /// # Errors
     /// Pairs or relations that the documents do not have; the disk.
     pub fn finish(self, mut taught: Taught) -> Result<ShardManifest> {
-        let staging = Staging::new(&self.output)?;
-        let with_words = StoreOptions { with_words: true, verify: false };
-        let mut readers = Vec::new();
-        for shard in &self.manifest.shards {
-            readers.push(ShardReader::open(&self.folder, &self.manifest, shard, with_words)?);
-        }
-        let groups = self.groups.iter().enumerate().map(|(number, &(shard, group))| {
-            let (rows, said) = (readers[shard].read_group(group)?, self.kept(number)?);
-            if rows.len() != said.len() {
-                let problem = format!("{} documents, but {} are needed", said.len(), rows.len());
-                return Err(DataError::new(self.file(number), problem)
-                    .hint("remove the file; `teach` makes it again")
-                    .into());
-            }
-            rows.into_iter()
-                .zip(said)
-                .map(|(row, said)| self.with_what_is_said(row, said))
-                .collect()
-        });
-        let documents = groups.flat_map(|group: Result<Vec<TokenizedDocument>>| match group {
-            Ok(documents) => documents.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
-        });
-        let written = write_documents(staging.path(), WriteOptions::default(), documents)?;
-        Tokenizer::load(&self.folder.join(TOKENIZER), None)?
-            .save(&staging.path().join(TOKENIZER))?;
-        if let Some(entry) = &self.manifest.fact_index {
-            copy_beside(&self.folder, entry, staging.path())?;
-        }
+        let mut finished = self.write()?;
         let mut bytes = 0;
-        for shard in &written.shards {
-            let table = TableReader::open(staging.path(), shard, false)?;
+        for shard in &finished.written.shards {
+            let table = TableReader::open(finished.path(), shard, false)?;
             bytes += table.column_bytes(schema::TAUGHT);
             bytes += table.column_bytes(schema::TEACHER_LOGITS);
         }
-        taught.bytes_per_document = bytes as f64 / self.manifest.documents.max(1) as f64;
-        let shards = written.shards;
-        let manifest = ShardManifest { shards, taught: Some(taught), ..self.manifest };
-        manifest.write(staging.path())?;
-        staging.publish()?;
-        fs_err::remove_dir_all(&self.work)?;
-        Ok(manifest)
-    }
-
-    fn with_what_is_said(
-        &self,
-        mut document: TokenizedDocument,
-        said: TaughtDocument,
-    ) -> Result<TokenizedDocument> {
-        (document.taught, document.teacher_logits) = (Some(said.pairs), said.logits);
-        validate::check_taught(&document, self.manifest.relations.len()).map_err(
-            |(field, problem)| Error::Bug(format!("{}, {field}: {problem}", document.title)),
-        )?;
-        Ok(document)
+        taught.bytes_per_document = bytes as f64 / finished.manifest.documents.max(1) as f64;
+        finished.manifest.taught = Some(taught);
+        finished.publish()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::distant::{Calibration, RuleThresholds};
-    use crate::shards::DocumentStore;
     use crate::shards::testing::{corpus, prepared};
+    use crate::shards::{DocumentStore, StoreOptions};
     use crate::text::TaughtRelation;
 
     fn taught() -> Taught {
@@ -256,7 +121,7 @@ mod tests {
         let fill = |shards: &TaughtShards, groups: &[usize]| {
             for &group in groups {
                 let documents = shards.documents(group).unwrap();
-                shards.keep(group, &documents.iter().map(said).collect()).unwrap();
+                shards.keep(group, &documents.iter().map(said).collect::<Vec<_>>()).unwrap();
             }
         };
         let shards = open(&whole);
@@ -279,7 +144,7 @@ mod tests {
         assert!(!temp.path().join("broken.unfinished").exists());
         assert!(open(&broken).begin(&"task").unwrap_err().to_string().contains("exists already"));
         // What was said is read again, beside all that the shards held.
-        let options = StoreOptions { with_words: true, verify: true };
+        let options = StoreOptions { with_words: true, ..StoreOptions::default() };
         let [old, new] = [&folder, &broken].map(|at| DocumentStore::open(at, options).unwrap());
         assert_eq!(new.len(), report.manifest.documents);
         for row in 0..new.len() {
@@ -301,7 +166,7 @@ mod tests {
             let documents = shards.documents(group).unwrap();
             let wrong = TaughtPair { head: 99, tail: 0, ..TaughtPair::default() };
             let said = TaughtDocument { pairs: vec![wrong], logits: None };
-            shards.keep(group, &documents.iter().map(|_| said.clone()).collect()).unwrap();
+            shards.keep(group, &vec![said; documents.len()]).unwrap();
         }
         assert_eq!(shards.finish(taught()).unwrap_err().exit_code(), 70);
         let shards = TaughtShards::open(&folder, &temp.path().join("out")).unwrap();

@@ -8,7 +8,8 @@ use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 
-use super::writer::WrittenShards;
+use super::blocks::Blocks;
+use super::writer::{WrittenShards, write_documents};
 use super::{
     DocumentStore, PrepareOptions, PrepareReport, ShardManifest, StoreOptions, TokenizerEntry,
     WriteOptions, prepare,
@@ -272,6 +273,36 @@ pub(super) fn store(documents: &[Document]) -> (tempfile::TempDir, DocumentStore
     let (folder, _) = prepared(temp.path(), "shards", documents);
     let store = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
     (temp, store)
+}
+
+/// A folder of shards of documents as they are, without a tokeniser and a fact index.
+pub(crate) fn written(
+    folder: &Path,
+    write: WriteOptions,
+    documents: impl Iterator<Item = TokenizedDocument>,
+) -> PathBuf {
+    let output = folder.join("written");
+    fs_err::create_dir(&output).unwrap();
+    let written = write_documents(&output, write, documents.map(Ok)).unwrap();
+    manifest(written).write(&output).unwrap();
+    output
+}
+
+/// Bytes of the largest block of a folder.
+pub(crate) fn largest_block(folder: &Path) -> u64 {
+    let manifest = ShardManifest::read(folder).unwrap();
+    let blocks = Blocks::open(folder, manifest, StoreOptions::default()).unwrap();
+    let bytes = |block| blocks.read(block).unwrap().memory_bytes() as u64;
+    (0..blocks.len()).map(bytes).max().unwrap_or(0)
+}
+
+/// The store of a folder with memory for so many of its largest blocks.
+pub(crate) fn streamed(folder: &Path, blocks: u64) -> DocumentStore {
+    let memory = blocks * largest_block(folder);
+    let options = StoreOptions { memory, ..StoreOptions::default() };
+    let store = DocumentStore::open(folder, options).unwrap();
+    assert!(!store.is_held(), "{blocks} blocks hold all of {} documents", store.len());
+    store
 }
 
 /// Eight documents over three shards, some facts shared.

@@ -1,4 +1,4 @@
-//! Writing tokenised documents as Parquet shards, and shards anew with the scores of a ranker.
+//! Writing tokenised documents as Parquet shards.
 //!
 //! Documents become [`DocumentGroup`]s on any thread and are appended in order. The number of
 //! shards is part of their names and known only at the end, so shards carry a temporary name until
@@ -17,13 +17,11 @@ use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 use tempfile::TempDir;
 
-use super::files::{self, HashingFile, Staging};
+use super::files::{self, HashingFile};
 use super::groups::{self, GroupBuilder, RowGroup};
-use super::reader::{ShardReader, StoreOptions};
-use super::store::TOKENIZER;
-use super::{DocumentStore, FileEntry, Scored, ShardManifest, columns, schema};
+use super::{FileEntry, columns, schema};
 use crate::base::files::{folder_of, plain_target};
-use crate::text::{ScoredPair, TokenizedDocument};
+use crate::text::TokenizedDocument;
 use crate::{Error, Result};
 
 /// How rows are cut into files.
@@ -57,7 +55,7 @@ pub(super) struct WrittenShards {
     pub(super) totals: Totals,
 }
 
-/// Counts over rows; see [`ShardManifest`].
+/// Counts over rows; see [`ShardManifest`](super::ShardManifest).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) labelled: usize,
@@ -345,82 +343,11 @@ fn write_error(path: &Path, error: ParquetError) -> Error {
     }
 }
 
-/// Copies the folder of `store` to `output`, giving row *i* the pairs `kept[i]` (best first; none
-/// where the document was not ranked), cut into shards and row groups as `options` says. The words,
-/// which the store need not hold, are read from disk again; the fact index and the tokeniser are
-/// copied.
-///
-/// Errors: an internal error if `kept` has another length than the store or names entities that do
-/// not exist; a recipe error for an output that exists; a data error for shards that have changed
-/// since.
-pub fn rewrite_with_scores(
-    store: &DocumentStore,
-    kept: &[Option<Vec<ScoredPair>>],
-    output: &Path,
-    scored: Scored,
-    options: WriteOptions,
-) -> Result<ShardManifest> {
-    if kept.len() != store.len() {
-        return Err(Error::Bug(format!(
-            "scores of {} documents for {} rows",
-            kept.len(),
-            store.len()
-        )));
-    }
-    let staging = Staging::new(output)?;
-    let rows = scored_rows(store)?;
-    let documents = rows
-        .zip(kept)
-        .enumerate()
-        .map(|(row, (document, pairs))| with_pairs(row, document?, pairs));
-    let written = write_documents(staging.path(), options, documents)?;
-    store.tokenizer()?.save(&staging.path().join(TOKENIZER))?;
-    if let Some(entry) = &store.manifest().fact_index {
-        copy_beside(store.folder(), entry, staging.path())?;
-    }
-    let manifest =
-        ShardManifest { shards: written.shards, scored: Some(scored), ..store.manifest().clone() };
-    manifest.write(staging.path())?;
-    staging.publish()?;
-    Ok(manifest)
-}
-
 /// Copies a file of a folder of shards, which is checked first.
 pub(super) fn copy_beside(folder: &Path, entry: &FileEntry, target: &Path) -> Result<()> {
     files::check(folder, entry, true)?;
     fs_err::copy(folder.join(&entry.file), target.join(&entry.file))?;
     Ok(())
-}
-
-/// All documents of the folder, read again with their words.
-fn scored_rows(
-    store: &DocumentStore,
-) -> Result<impl Iterator<Item = Result<TokenizedDocument>> + '_> {
-    let options = StoreOptions { with_words: true, verify: true };
-    let open = |shard| ShardReader::open(store.folder(), store.manifest(), shard, options);
-    let readers: Vec<ShardReader> =
-        store.manifest().shards.iter().map(open).collect::<Result<_>>()?;
-    let tasks: Vec<(usize, usize)> = readers
-        .iter()
-        .enumerate()
-        .flat_map(|(at, reader)| (0..reader.num_row_groups()).map(move |group| (at, group)))
-        .collect();
-    let groups = tasks.into_iter().map(move |(at, group)| readers[at].read_group(group));
-    Ok(groups.flat_map(|group| match group {
-        Ok(documents) => documents.into_iter().map(Ok).collect(),
-        Err(error) => vec![Err(error)],
-    }))
-}
-
-fn with_pairs(
-    row: usize,
-    mut document: TokenizedDocument,
-    pairs: &Option<Vec<ScoredPair>>,
-) -> Result<TokenizedDocument> {
-    document.kept.clone_from(pairs);
-    super::validate::check_kept(&document)
-        .map_err(|(field, problem)| Error::Bug(format!("row {row}, {field}: {problem}")))?;
-    Ok(document)
 }
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ impl BatchSource for ExtractionSource<'_> {
     }
 
     fn title(&self, row: usize) -> String {
-        self.documents.title(row).to_owned()
+        self.documents.title(row)
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
         let shards = TaughtShards::open(&folder, &temp.path().join("taught")).unwrap();
         shards.begin(&()).unwrap();
         let said = [TaughtDocument { pairs, logits: None }, TaughtDocument::default()];
-        shards.keep(0, &said.to_vec()).unwrap();
+        shards.keep(0, &said).unwrap();
         let thresholds = vec![RuleThresholds { keep: 0.6, drop: 0.2, add: 0.9 }; 3];
         let taught = Taught {
             checkpoint: "c".into(),

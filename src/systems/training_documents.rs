@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::distant::{LabelRules, PairDecisions};
-use crate::sampling::{BatchOrder, SourceVisits};
+use crate::sampling::{BatchOrder, SourceVisits, VisitedRows};
 use crate::shards::DocumentStore;
 use crate::text::TokenizedDocument;
 use crate::{DataError, Error, Result};
@@ -65,7 +65,7 @@ pub struct TrainingItem {
 pub struct TrainingDocuments<'a> {
     sources: Vec<TrainingSource<'a>>,
     /// Rows of each source with at least one label.
-    labelled: Vec<Vec<usize>>,
+    labelled: Vec<VisitedRows<'a>>,
     /// Number of documents of the sources before each.
     starts: Vec<usize>,
     order: BatchOrder,
@@ -89,39 +89,45 @@ impl<'a> TrainingDocuments<'a> {
     /// # Errors
     /// A source without labelled documents, or whose weight gives it no visit; an empty batch.
     pub fn new(sources: &[TrainingSource<'a>], seed: u64, batch: usize) -> Result<Self> {
-        let labelled_of = |source: &TrainingSource| -> Vec<usize> {
-            (0..source.store.len()).filter(|&row| source.is_learnt(row)).collect()
+        let labelled_of = |source: &TrainingSource<'a>| {
+            VisitedRows::choose(source.store, |row| source.is_learnt(row))
         };
-        let labelled: Vec<Vec<usize>> = sources.iter().map(labelled_of).collect();
+        let labelled: Vec<VisitedRows> = sources.iter().map(labelled_of).collect();
         let mut shares = Vec::new();
-        for (source, rows) in sources.iter().zip(&labelled) {
+        for (source, visited) in sources.iter().zip(&labelled) {
             check_weight(&format!("the weight of {}", source.name), source.weight)?;
-            let share = SourceVisits::weighted(rows.len(), source.weight);
+            let documents = visited.rows().len();
+            let share = SourceVisits::weighted(documents, source.weight);
             if share.visits == 0 {
-                return Err(source.without_visits(rows.len()));
+                return Err(source.without_visits(documents));
             }
             shares.push(share);
         }
+        let windows = labelled.iter().map(VisitedRows::windows).collect();
         let mut starts = vec![0];
         starts.extend(sources.iter().scan(0, |rows, source| {
             *rows += source.store.len();
             Some(*rows)
         }));
         Ok(Self {
-            order: BatchOrder::mixed(&shares, seed, batch)?,
+            order: BatchOrder::in_windows(&shares, windows, seed, batch)?,
             sources: sources.to_vec(),
             labelled,
             starts,
         })
     }
 
-    /// All items of a step's global batch.
+    /// All items of a step's global batch. The stores learn which documents are needed next.
     pub fn items(&self, step: u64) -> Vec<TrainingItem> {
-        let items = self.order.items(step).into_iter();
+        let items = self.order.items(step);
+        for (source, visited) in self.labelled.iter().enumerate() {
+            visited.read_ahead(&self.order, source, &items);
+        }
         items
+            .into_iter()
             .map(|item| TrainingItem {
                 item: item.item,
-                row: self.starts[item.source] + self.labelled[item.source][item.row],
+                row: self.starts[item.source] + self.labelled[item.source].rows().nth(item.row),
                 pass: item.pass,
             })
             .collect()
@@ -159,7 +165,7 @@ impl<'a> TrainingDocuments<'a> {
     }
 
     /// The title of a row.
-    pub fn title(&self, row: usize) -> &'a str {
+    pub fn title(&self, row: usize) -> String {
         let (source, row) = self.locate(row);
         source.store.title(row)
     }
@@ -178,7 +184,7 @@ impl<'a> TrainingDocuments<'a> {
     /// The labelled documents of all sources.
     pub fn labelled(&self) -> impl Iterator<Item = Arc<TokenizedDocument>> + '_ {
         let sources = self.sources.iter().zip(&self.labelled);
-        sources.flat_map(|(source, rows)| rows.iter().map(|&row| source.document(row)))
+        sources.flat_map(|(source, visited)| visited.rows().iter().map(|row| source.document(row)))
     }
 
     /// All documents of all sources with the weights of their sources.
@@ -209,8 +215,8 @@ impl TrainingSource<'_> {
 /// The sources with their documents and weights, and the visits of an epoch.
 impl fmt::Display for TrainingDocuments<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (source, rows) in self.sources.iter().zip(&self.labelled) {
-            write!(f, "{} {} × {}, ", source.name, rows.len(), source.weight)?;
+        for (source, visited) in self.sources.iter().zip(&self.labelled) {
+            write!(f, "{} {} × {}, ", source.name, visited.rows().len(), source.weight)?;
         }
         write!(f, "{} visits an epoch", self.order.visits())
     }
@@ -251,10 +257,10 @@ mod tests {
         let sources = [source("human", &stores[0], 1.0), source("llm", &stores[1], 0.5)];
         let documents = TrainingDocuments::new(&sources, 3, 4).unwrap();
         assert_eq!(documents.to_string(), "human 4 × 1, llm 8 × 0.5, 8 visits an epoch");
-        assert_eq!((documents.title(4), documents.title(5)), ("0-4", "1-0"));
+        assert_eq!([documents.title(4), documents.title(5)], ["0-4", "1-0"]);
         assert_eq!((documents.locate(13).0.name, documents.locate(13).1), ("llm", 8));
         assert_eq!((documents.labelled().count(), documents.weighted().count()), (12, 14));
-        let mut titles: Vec<&str> = Vec::new();
+        let mut titles: Vec<String> = Vec::new();
         for step in 0..4 {
             let items = documents.items(step);
             assert_eq!(items.iter().filter(|item| item.row >= 5).count(), 2, "{items:?}");

@@ -110,7 +110,7 @@ mod tests {
                                 .iter()
                                 .enumerate()
                                 .filter(|(index, _)| share.holds(*index))
-                                .map(|(_, item)| store.title(item.row).to_owned()),
+                                .map(|(_, item)| store.title(item.row)),
                         );
                     }
                 }

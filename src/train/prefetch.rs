@@ -5,6 +5,7 @@ use std::thread::Scope;
 
 use super::batches::{BatchSource, Share};
 use super::division::{Division, StepWork};
+use crate::base::caught;
 use crate::{Error, Result};
 
 /// Number of steps that are prepared ahead.
@@ -21,7 +22,8 @@ pub(super) fn prefetch<'scope, 'env, S: BatchSource>(
     let (sender, receiver) = sync_channel(AHEAD);
     scope.spawn(move || {
         for step in steps {
-            let work = std::panic::AssertUnwindSafe(|| division.prepare(source, step, share));
+            let work =
+                std::panic::AssertUnwindSafe(|| caught(|| division.prepare(source, step, share)));
             let prepared = std::panic::catch_unwind(work)
                 .unwrap_or_else(|_| Err(Error::Bug(format!("preparing step {step} panicked"))));
             let failed = prepared.is_err();

@@ -201,7 +201,8 @@ fn open_as_if_whole(path: &Path) -> Result<()> {
 }
 
 fn open_store(folder: &Path) -> Result<()> {
-    let store = DocumentStore::open(folder, StoreOptions { with_words: true, verify: true })?;
+    let store =
+        DocumentStore::open(folder, StoreOptions { with_words: true, ..StoreOptions::default() })?;
     for row in 0..store.len() {
         let document = store.get(row);
         assert!(

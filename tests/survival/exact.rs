@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::common::copy;
+use super::common::{self, copy};
 use super::place::{By, Place, setting};
 
 /// Forty steps over all stages, with a checkpoint at each.
@@ -119,4 +119,62 @@ fn a_deterministic_run_has_the_same_bits_on_1_2_and_4_ranks_and_when_the_number_
     as_after(&place, "four", "other", 20);
     place.finish(4, "other", &format!("{settings} --resume"));
     same(&place, "other");
+}
+
+/// Four blocks of documents, of which two fit: windows of one block, so 512 pairs of documents.
+/// Sixteen steps of 40 pairs end in the second window.
+#[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
+fn documents_that_do_not_fit_give_the_same_bits_on_1_2_and_4_ranks_and_after_a_resume() {
+    let place = Place::new();
+    place.verb(1, "synth --output world --distant 3200 --human 4 --dev 4 --test 4");
+    place.verb(
+        1,
+        "prepare --format docred --input world/train_distant.json --output shards \
+         --tokenizer world/tokenizer --relations world/rel_info.json",
+    );
+    let pretrain = |ranks, run: &str, more: &str| {
+        place.verb(
+            ranks,
+            &format!(
+                "pretrain --distant shards --encoder tiny --run-dir {run} --device cpu --threads 1 \
+                 --set dsdocre.k_pretrain=0 --set pretrain.batch=40 --set pretrain.steps=16 \
+                 --set pretrain.checkpoint_steps=7 --set pretrain.keep_checkpoints=9 \
+                 --set deterministic=true {more}"
+            ),
+        )
+    };
+    let small = "--set data.memory=8MB";
+    let said = pretrain(1, "one", small);
+    assert!(said.contains("in the first of 4 windows"), "{said}");
+    let one = results(&place.path("one"));
+    assert!(one.keys().any(|name| name.contains("step-00000016/optimizer")), "{one:?}");
+    let order =
+        |run: &str| common::metrics(&place.path(run), "pretrain")[&16]["order_hash"].clone();
+    pretrain(2, "two", small);
+    assert!(results(&place.path("two")) == one && order("two") == order("one"));
+    // From the second window, on another number of ranks.
+    let checkpoint = |step: u64| format!("checkpoints/pretrain/step-{step:08}");
+    copy(&place.path("two"), &place.path("four"));
+    fs_err::remove_dir_all(place.path("four").join(checkpoint(16))).unwrap();
+    assert!(place.path("four").join(checkpoint(14)).is_dir());
+    pretrain(4, "four", &format!("{small} --resume"));
+    let four = results(&place.path("four"));
+    let last = |results: &BTreeMap<String, blake3::Hash>| -> Vec<blake3::Hash> {
+        let last = results.iter().filter(|(name, _)| name.contains("step-00000016"));
+        last.map(|(_, hash)| *hash).collect()
+    };
+    assert!(last(&four) == last(&one) && order("four") == order("one"));
+    // Another limit is another order, which the middle of a run cannot change to.
+    fs_err::remove_dir_all(place.path("four").join(checkpoint(16))).unwrap();
+    let other = "--set data.memory=40MB --resume";
+    let ended = place.end(place.mpirun(&format!(
+        "-n 1 {} pretrain --distant shards --encoder tiny --run-dir four --device cpu --threads 1 \
+         --set dsdocre.k_pretrain=0 --set pretrain.batch=40 --set pretrain.steps=16 \
+         --set pretrain.checkpoint_steps=7 --set pretrain.keep_checkpoints=9 \
+         --set deterministic=true {other}",
+        common::program().display()
+    )));
+    assert_eq!(ended.code, Some(64), "{}", ended.said);
+    assert!(ended.said.contains("data.memory"), "{}", ended.said);
 }

@@ -119,6 +119,13 @@ impl Place {
         assert_eq!(ended.code, Some(0), "{ranks} ranks in {run}:\n{}", ended.said);
     }
 
+    /// Runs a verb to its end and gives what it said.
+    pub fn verb(&self, ranks: usize, words: &str) -> String {
+        let ended = self.end(self.mpirun(&format!("-n {ranks} {} {words}", program().display())));
+        assert_eq!(ended.code, Some(0), "{words}:\n{}", ended.said);
+        ended.said
+    }
+
     /// Waits until a stage has a line for `step` in the metrics.
     pub fn await_step(&self, run: &str, step: u64, started: &mut Started) {
         while self.metrics(run).keys().last().is_none_or(|last| *last < step) {

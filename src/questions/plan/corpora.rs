@@ -17,6 +17,8 @@ use crate::shards::{DocumentStore, StoreOptions};
 const GENERATED: (f64, f64) = (230.0, 11.7);
 /// Word pieces a word of English news and encyclopedia text (BERT's vocabulary on DocRED: 1.26).
 const PIECES_PER_WORD: f64 = 1.26;
+/// Bytes that a document takes in memory, by token (docs/experiments.md).
+const BYTES_PER_TOKEN: f64 = 12.0;
 
 /// The documents of a role or source.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +33,8 @@ pub struct CorpusSize {
     pub tokens: f64,
     /// Mean number of entities.
     pub entities: f64,
+    /// Mean number of bytes in memory.
+    pub bytes: f64,
     /// Where the numbers come from.
     pub source: &'static str,
 }
@@ -55,7 +59,8 @@ pub(super) fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>>
             let (tokens, entities) = GENERATED;
             let (role, source) = (role.name().to_owned(), "generated world");
             let labelled = documents;
-            found.push(CorpusSize { role, documents, labelled, tokens, entities, source });
+            let bytes = tokens * BYTES_PER_TOKEN;
+            found.push(CorpusSize { role, documents, labelled, tokens, entities, bytes, source });
         } else {
             let mut count = Count::default();
             let own = [&data.distant, &data.human, &data.dev, &data.test][role as usize];
@@ -117,6 +122,8 @@ struct Count {
     pieces: f64,
     mentions: f64,
     entities: f64,
+    /// Bytes of all documents in memory, where they were read from shards.
+    bytes: Option<f64>,
 }
 
 impl Count {
@@ -129,6 +136,7 @@ impl Count {
             let pieces = document.pieces.len() as f64;
             count.add(1.0, !document.facts.is_empty(), pieces, mentions, document.entities.len());
         }
+        count.bytes = Some(store.whole_bytes() as f64);
         Ok(count)
     }
 
@@ -155,13 +163,15 @@ impl Count {
 
     fn finish(self, role: &str, source: &'static str) -> CorpusSize {
         let documents = self.documents.max(f64::MIN_POSITIVE);
+        // Two markers a mention, and the pieces at both ends.
+        let tokens = (self.pieces + 2.0 * self.mentions) / documents + 2.0;
         CorpusSize {
             role: role.to_owned(),
             documents: self.documents.round() as usize,
             labelled: self.labelled.round() as usize,
-            // Two markers a mention, and the pieces at both ends.
-            tokens: (self.pieces + 2.0 * self.mentions) / documents + 2.0,
+            tokens,
             entities: self.entities / documents,
+            bytes: self.bytes.map_or(BYTES_PER_TOKEN * tokens, |bytes| bytes / documents),
             source,
         }
     }

@@ -23,7 +23,8 @@ pub struct StageEstimate {
     pub hours: f64,
     /// Numbers in the model.
     pub parameters: usize,
-    /// Memory of one rank, in GB: weights, gradients, moments, activations of a micro-batch.
+    /// Memory of one rank, in GB: weights, gradients, moments, activations of a micro-batch, and
+    /// the documents.
     pub memory_gb: f64,
     /// One checkpoint, in GB.
     pub checkpoint_gb: f64,
@@ -74,7 +75,8 @@ impl fmt::Display for RunEstimate {
              (assumed)\n",
             100.0 * share
         )?;
-        for CorpusSize { role, documents, labelled, tokens, entities, source } in &self.corpora {
+        for CorpusSize { role, documents, labelled, tokens, entities, source, .. } in &self.corpora
+        {
             let means = format!("{tokens:.0} tokens and {entities:.1} entities each");
             writeln!(
                 f,

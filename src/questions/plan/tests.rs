@@ -59,6 +59,25 @@ fn steps_documents_and_shares_of_ranks_follow_the_recipe() {
 }
 
 #[test]
+fn the_documents_are_part_of_the_memory_up_to_the_limit() {
+    let with = |memory: &str| {
+        let recipe = Recipe::parse(RECIPE, "test", &[format!("data.memory={memory}")]).unwrap();
+        let options = PlanOptions { nodes: 1, ranks_per_node: 1, tflops: Some(0.5), share: 0.5 };
+        plan(&recipe, Path::new("/nowhere"), options).unwrap()
+    };
+    let (small, large) = (with("1 MB"), with("2 GB"));
+    let distant = &large.corpora[0];
+    let all = distant.documents as f64 * distant.bytes;
+    // Pre-training reads the distant documents; 1 MB are a window of them.
+    let [few, many] = [&small, &large].map(|estimate| estimate.stages[5].memory_gb);
+    assert!((many - few - (all - 1e6) / 1e9).abs() < 1e-12, "{many} {few} {all}");
+    let note = |estimate: &RunEstimate| estimate.notes.iter().any(|note| note.contains("windows"));
+    assert!(note(&small) && !note(&large));
+    // Scoring holds a row group at a time.
+    assert_eq!(small.stages[1].memory_gb, large.stages[1].memory_gb);
+}
+
+#[test]
 fn documents_of_dev_that_are_trained_on_are_counted() {
     let recipe = Recipe::parse(RECIPE, "test", &["data.train_on_dev=true".into()]).unwrap();
     let sizes = corpora(&recipe, Path::new("/nowhere")).unwrap();

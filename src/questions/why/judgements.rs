@@ -42,7 +42,7 @@ impl Judgements {
             if !folder.join("manifest.json").exists() {
                 continue;
             }
-            let options = StoreOptions { with_words: false, verify: false };
+            let options = StoreOptions { verify: false, ..StoreOptions::default() };
             let store = DocumentStore::open(&folder, options)?;
             let Some(row) = store.find_title(title) else { continue };
             let document = store.get(row);

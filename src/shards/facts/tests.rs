@@ -134,3 +134,42 @@ fn an_index_of_another_store_is_refused() {
     let store = DocumentStore::open(&folder, crate::shards::StoreOptions::default()).unwrap();
     assert_eq!(store.fact_index().unwrap_err().exit_code(), 65, "its hash is not the manifest's");
 }
+
+#[test]
+fn the_facts_of_some_rows_are_those_of_the_index() {
+    let (_temp, store) = store(&corpus());
+    let index = store.fact_index().unwrap();
+    assert_eq!(store.facts_among(&|_| true).unwrap(), index);
+    let some = store.facts_among(&|row| row == 1 || row == 3).unwrap();
+    assert_eq!(groups(&some), [vec![instance(1, 1, 0, 0), instance(3, 0, 1, 0)]]);
+    assert_eq!(some.key(0), index.key(0));
+    // One row gives no pair.
+    assert_eq!(store.facts_among(&|row| row == 1).unwrap().num_keys(), 0);
+    let mut keys = Vec::new();
+    store.each_fact_key(&mut |key| keys.push((key[0].0, key.len()))).unwrap();
+    assert_eq!(keys, [(index.key(0), 4)]);
+}
+
+/// Keys may go on from one row group to the next.
+#[test]
+fn a_key_of_many_instances_comes_as_a_whole() {
+    let (temp, _) = store(&corpus());
+    let folder = temp.path().join("shards");
+    let mut table = table::Writer::create(&folder).unwrap();
+    let sizes = [3, 70_000, 2, 140_000, 5];
+    for (key, &size) in (0..).zip(&sizes) {
+        let rows: Vec<_> = (0..size).map(|row| (key, instance(row, 0, 1, 0))).collect();
+        table.push(&rows).unwrap();
+    }
+    let entry = table.finish().unwrap();
+    assert!(entry.row_groups > 3);
+    let mut found = Vec::new();
+    table::each_key(&folder, &entry, 140_000, &mut |key| {
+        assert!(key.iter().all(|row| row.0 == key[0].0));
+        found.push(key.len() as u32);
+    })
+    .unwrap();
+    assert_eq!(found, sizes);
+    let error = table::each_key(&folder, &entry, 139_999, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("the store does not hold"), "{error}");
+}

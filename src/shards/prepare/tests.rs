@@ -1,8 +1,7 @@
 use super::*;
 use crate::corpus::Candidate;
 use crate::shards::testing::{corpus, document, prepared, relations, tokenizer};
-use crate::shards::{DocumentStore, Scored, StoreOptions, rewrite_with_scores};
-use crate::text::ScoredPair;
+use crate::shards::{DocumentStore, StoreOptions};
 
 #[test]
 fn a_corpus_becomes_a_folder() {
@@ -99,45 +98,6 @@ fn the_same_corpus_gives_the_same_bytes() {
     let (_, first) = prepared(temp.path(), "a", &corpus());
     let (_, second) = prepared(temp.path(), "b", &corpus());
     assert_eq!(first, second, "hashes of all files included");
-}
-
-#[test]
-fn scores_are_added_to_every_row() {
-    let temp = tempfile::tempdir().unwrap();
-    let (folder, report) = prepared(temp.path(), "shards", &corpus());
-    let store = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
-    // Row 3 was not ranked.
-    let pair =
-        |row: usize| (row != 3).then(|| vec![ScoredPair { head: 1, tail: 0, score: row as f32 }]);
-    let kept: Vec<Option<Vec<ScoredPair>>> = (0..8).map(pair).collect();
-    let scored = Scored { checkpoint: "ranker".into(), keep: "2n".into() };
-    let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
-    let output = temp.path().join("scored");
-    rewrite_with_scores(&store, &kept, &output, scored.clone(), write).unwrap();
-    let again =
-        DocumentStore::open(&output, StoreOptions { with_words: true, verify: true }).unwrap();
-    assert_eq!(
-        (again.manifest().scored.clone(), again.manifest().shards.len()),
-        (Some(scored.clone()), report.manifest.shards.len())
-    );
-    for (row, kept) in kept.iter().enumerate() {
-        assert_eq!((&again.get(row).kept, again.get(row).words.is_empty()), (kept, false));
-        assert_eq!(
-            (again.get(row).pieces.clone(), again.get(row).facts.clone()),
-            (store.get(row).pieces.clone(), store.get(row).facts.clone())
-        );
-    }
-    assert_eq!(again.fact_index().unwrap(), store.fact_index().unwrap());
-    assert_eq!(again.tokenizer().unwrap().identity(), store.manifest().tokenizer.identity);
-    let wrong = |kept: &[Option<Vec<ScoredPair>>]| {
-        rewrite_with_scores(&store, kept, &temp.path().join("x"), scored.clone(), write)
-            .unwrap_err()
-    };
-    assert_eq!(wrong(&kept[1..]).exit_code(), 70);
-    assert_eq!(
-        wrong(&vec![Some(vec![ScoredPair { head: 0, tail: 2, score: 0.0 }]); 8]).exit_code(),
-        70
-    );
 }
 
 const ENTITIES: usize = 100;
@@ -241,9 +201,11 @@ fn large_documents_come_in_small_row_groups() {
     )
     .unwrap();
     assert_eq!((report.manifest.documents, report.manifest.shards[0].row_groups), (9, 3));
-    let store =
-        DocumentStore::open(&options.output, StoreOptions { with_words: true, verify: true })
-            .unwrap();
+    let store = DocumentStore::open(
+        &options.output,
+        StoreOptions { with_words: true, ..StoreOptions::default() },
+    )
+    .unwrap();
     for (row, document) in documents.iter().enumerate() {
         assert_eq!(
             (&store.get(row).title, store.get(row).num_words()),

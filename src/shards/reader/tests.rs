@@ -7,7 +7,8 @@ use crate::text::{
     TokenizedMention,
 };
 
-const UNVERIFIED: StoreOptions = StoreOptions { with_words: true, verify: false };
+const UNVERIFIED: StoreOptions =
+    StoreOptions { with_words: true, verify: false, memory: StoreOptions::MEMORY };
 
 fn refused(folder: &Path, options: StoreOptions, text: &str) {
     let error = DocumentStore::open(folder, options).unwrap_err();
@@ -182,7 +183,7 @@ fn read_back(document: TokenizedDocument) -> crate::Result<DocumentStore> {
     DocumentStore::load(
         temp.path(),
         manifest(written),
-        StoreOptions { with_words: true, verify: true },
+        StoreOptions { with_words: true, ..StoreOptions::default() },
     )
 }
 

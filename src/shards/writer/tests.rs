@@ -37,15 +37,15 @@ proptest! {
         let store = DocumentStore::load(
             temp.path(),
             manifest.clone(),
-            StoreOptions { with_words: true, verify: true },
+            StoreOptions { with_words: true, ..StoreOptions::default() },
         )
         .unwrap();
         prop_assert_eq!(store.len(), documents.len());
         for (row, document) in documents.iter().enumerate() {
             prop_assert_eq!(&*store.get(row), document);
-            prop_assert_eq!(store.title(row), &document.title);
+            prop_assert_eq!(&store.title(row), &document.title);
         }
-        let options = StoreOptions { with_words: false, verify: false };
+        let options = StoreOptions { verify: false, ..StoreOptions::default() };
         let mut streamed = Vec::new();
         for shard in &manifest.shards {
             let reader = ShardReader::open(temp.path(), &manifest, shard, options).unwrap();

@@ -10,6 +10,7 @@ mod extractor;
 mod instances;
 mod model;
 mod parity;
+mod pools;
 mod pretrainer;
 mod ranker;
 mod rows;
@@ -21,10 +22,11 @@ mod tests;
 
 pub use extractor::{Dsdocre, DsdocreTables};
 pub use model::DsdocreModel;
+pub use pools::Documents;
 pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
-pub use sampler::{Documents, PretrainSampler};
+pub use sampler::PretrainSampler;
 pub use settings::{
     AlignmentDistance, DsdocreSettings, KEYS_OF_FINETUNING, KEYS_OF_PRETRAINING, MarkerNumbering,
     MentionVectors, ModelKind,

@@ -229,7 +229,7 @@ impl BatchSource for PretrainSource<'_> {
     }
 
     fn title(&self, row: usize) -> String {
-        self.store.title(row).to_owned()
+        self.store.title(row)
     }
 }
 

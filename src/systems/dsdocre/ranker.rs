@@ -8,7 +8,9 @@ use super::model::DsdocreModel;
 use super::rows::PairRows;
 use super::settings::DsdocreSettings;
 use crate::Result;
-use crate::sampling::{BatchOrder, Purpose, UnlabelledPairs, draw_blanked, place, rng};
+use crate::sampling::{
+    BatchOrder, Purpose, UnlabelledPairs, VisitedRows, draw_blanked, place, rng,
+};
 use crate::shards::DocumentStore;
 use crate::systems::{DocumentViews, PackedDocuments, visit};
 use crate::text::{TokenizedDocument, ViewChoices, split_by_tokens};
@@ -91,7 +93,7 @@ pub struct RankSource<'a> {
     /// Human-annotated documents.
     pub store: &'a DocumentStore,
     /// Rows of the store that can be trained on.
-    pub rows: Vec<usize>,
+    pub rows: VisitedRows<'a>,
     /// Order of the rows.
     pub order: BatchOrder,
     /// Views.
@@ -108,8 +110,10 @@ impl BatchSource for RankSource<'_> {
     type Batch = RankBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<RankBatch>> {
+        let items = self.order.items(step);
+        self.rows.read_ahead(&self.order, 0, &items);
         let batch: Vec<usize> =
-            self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
+            items.into_iter().map(|item| self.rows.rows().nth(item.row)).collect();
         let mut views = Vec::new();
         let mut items = Vec::new();
         for (index, &row) in batch.iter().enumerate().filter(|(index, _)| share.holds(*index)) {
@@ -135,7 +139,7 @@ impl BatchSource for RankSource<'_> {
     }
 
     fn title(&self, row: usize) -> String {
-        self.store.title(row).to_owned()
+        self.store.title(row)
     }
 }
 

@@ -13,11 +13,12 @@ use super::instances::{
     alignment_instances, cross_detection_instances, cross_mention_instances, detection_instances,
     draw_masked, intra_alignment_instance, mention_instances,
 };
+use super::pools::{Documents, KeptSet, Pool, Pools, WindowPools};
 use super::settings::{DsdocreSettings, Task};
-use crate::sampling::{Pair, Purpose, Stream, draw_blanked, kept_prefix, pick, rng};
+use crate::sampling::{Purpose, Stream, VisitedRows, draw_blanked, pick, rng};
 use crate::shards::{DocumentStore, FactInstance};
 use crate::systems::SystemSettings;
-use crate::text::{TokenizedDocument, ViewChoices};
+use crate::text::ViewChoices;
 use crate::{DataError, Result};
 
 /// One item of pre-training. An instance that cannot be drawn, or whose task is off, is absent.
@@ -52,46 +53,26 @@ pub struct PretrainSummary {
     pub documents: usize,
     /// Those of them that no ranker has seen, where one should: all their labels are good.
     pub unranked: usize,
-    /// Fact keys with good instances in two documents or more.
+    /// Fact keys with good instances in two documents or more, of all documents or of a window.
     pub keys: usize,
     /// Good instances of these keys.
     pub instances: usize,
-}
-
-/// Random access to the documents of a corpus.
-pub trait Documents: Sync {
-    /// Number of documents.
-    fn count(&self) -> usize;
-    /// The document of a row below [`Self::count`].
-    fn document(&self, row: usize) -> Arc<TokenizedDocument>;
-}
-
-impl Documents for DocumentStore {
-    fn count(&self) -> usize {
-        self.len()
-    }
-    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
-        self.get(row)
-    }
-}
-
-impl Documents for Vec<TokenizedDocument> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
-        Arc::new(self[row].clone())
-    }
+    /// Windows in which the documents are drawn.
+    pub windows: usize,
 }
 
 impl fmt::Display for PretrainSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, unranked, keys, instances } = self;
+        let Self { documents, unranked, keys, instances, windows } = self;
         write!(f, "{documents} documents")?;
         if *unranked > 0 {
             write!(f, " ({unranked} of them annotated: all labels count)")?;
         }
-        write!(f, ", {keys} facts in two or more of them, {instances} instances")
+        write!(f, ", {keys} facts in two or more of them, {instances} instances")?;
+        if *windows > 1 {
+            write!(f, " in the first of {windows} windows")?;
+        }
+        Ok(())
     }
 }
 
@@ -101,20 +82,17 @@ pub struct PretrainSampler<'c> {
     corpus: &'c dyn Documents,
     /// What is drawn, and how.
     pub settings: DsdocreSettings,
-    /// Rows of the documents that pass the filter.
-    rows: Vec<u32>,
+    /// Documents that pass the filter.
+    documents: usize,
     /// How many of them no ranker has seen.
     unranked: usize,
-    /// First instance of each retained key, closed by the number of instances. [keys + 1]
-    key_offsets: Vec<usize>,
-    /// Good instances by key.
-    instances: Vec<FactInstance>,
+    pools: Pools<'c>,
 }
 
 impl<'c> PretrainSampler<'c> {
-    /// Filters documents and fact keys: a document needs enough entities and at least one distant
-    /// label; an instance must be a good label of such a document; a key needs good instances in
-    /// two different documents.
+    /// A sampler that draws from all documents at once. It filters documents and fact keys: a
+    /// document needs enough entities and at least one distant label; an instance must be a good
+    /// label of such a document; a key needs good instances in two different documents.
     ///
     /// # Errors
     /// [`crate::Error::Recipe`] for settings that cannot be used; [`crate::Error::Data`] when fewer
@@ -125,65 +103,72 @@ impl<'c> PretrainSampler<'c> {
         settings: DsdocreSettings,
     ) -> Result<Self> {
         settings.check()?;
-        // One pass over the documents: which are used, and which of their pairs the ranker kept.
-        let kept: Vec<Option<KeptSet>> =
-            (0..corpus.count()).map(|row| KeptSet::of(&corpus.document(row), &settings)).collect();
-        let rows: Vec<u32> =
-            (0..).zip(&kept).filter(|(_, kept)| kept.is_some()).map(|(row, _)| row).collect();
-        if rows.len() < 2 {
-            let problem = format!(
-                "{} documents have {} entities and a label; pairs need two",
-                rows.len(),
-                settings.min_entities
-            );
-            return Err(DataError::new("shards", problem)
-                .hint("add documents or lower `min_entities`")
-                .into());
-        }
-        let unranked = kept.iter().flatten().filter(|kept| kept.0.is_none()).count();
-        let mut sampler =
-            Self { corpus, settings, rows, unranked, key_offsets: vec![0], instances: Vec::new() };
-        for instances in keys {
-            sampler.add_key(instances.as_ref(), &kept);
-        }
-        Ok(sampler)
+        let pool = Pool::new(corpus, 0..corpus.count(), keys, &settings);
+        let (documents, unranked) = (pool.rows.len(), pool.unranked);
+        enough(documents, &settings)?;
+        Ok(Self { corpus, settings, documents, unranked, pools: Pools::One(Arc::new(pool)) })
     }
 
-    fn add_key(&mut self, instances: &[FactInstance], kept: &[Option<KeptSet>]) {
-        let start = self.instances.len();
-        for instance in instances {
-            let document = kept.get(instance.row as usize).and_then(Option::as_ref);
-            if document.is_some_and(|kept| kept.holds((instance.head, instance.tail))) {
-                self.instances.push(*instance);
-            }
+    /// A sampler that draws the items of a step, `batch` of them, from the documents of `store`
+    /// that are in memory together: windows of its blocks in turns, each for half as many items as
+    /// it has documents. The seed of items is that of the windows.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn in_windows(
+        corpus: &'c dyn Documents,
+        store: &'c DocumentStore,
+        (seed, batch): (u64, usize),
+        settings: DsdocreSettings,
+    ) -> Result<Self> {
+        settings.check()?;
+        if store.manifest().fact_index.is_none() {
+            store.fact_index()?;
         }
-        let good = &self.instances[start..];
-        if good.iter().any(|instance| instance.row != good[0].row) {
-            self.key_offsets.push(self.instances.len());
-        } else {
-            self.instances.truncate(start);
-        }
+        let mut unranked = 0;
+        let usable = VisitedRows::choose(store, |row| {
+            let kept = KeptSet::of(&corpus.document(row), &settings);
+            unranked += usize::from(kept.as_ref().is_some_and(KeptSet::is_unranked));
+            kept.is_some()
+        });
+        let documents = usable.rows().len();
+        enough(documents, &settings)?;
+        let pools = Pools::Windows(Box::new(WindowPools::new(store, &usable, seed, batch)));
+        Ok(Self { corpus, settings, documents, unranked, pools })
     }
 
     /// Numbers for the log.
     pub fn summary(&self) -> PretrainSummary {
-        let (documents, keys, instances) =
-            (self.rows.len(), self.key_offsets.len() - 1, self.instances.len());
+        let pool = self.pool(0, 0);
+        let (keys, instances) = (pool.num_keys(), pool.num_instances());
         let unranked = self.settings.k_pretrain().map_or(0, |_| self.unranked);
-        PretrainSummary { documents, unranked, keys, instances }
+        let windows = self.pools.windows();
+        PretrainSummary { documents: self.documents, unranked, keys, instances, windows }
+    }
+
+    /// What tells the windows from others; 0 for one.
+    pub fn windows_key(&self) -> u64 {
+        self.pools.key()
+    }
+
+    /// What an item is drawn from.
+    fn pool(&self, step: u64, item: u64) -> Arc<Pool> {
+        self.pools.of(self.corpus, &self.settings, step, item)
     }
 
     /// The documents of an item: [`PretrainItem::rows`] of what [`Self::sample`] draws, without
     /// drawing the rest.
     pub fn rows(&self, seed: u64, step: u64, item: u64) -> [usize; 2] {
-        self.draw_documents(&mut rng(seed, Purpose::Documents, step, item)).0
+        let pool = self.pool(step, item);
+        self.draw_documents(&pool, &mut rng(seed, Purpose::Documents, step, item)).0
     }
 
     /// Draws an item. Without any key the documents never share a fact on purpose.
     pub fn sample(&self, seed: u64, step: u64, item: u64) -> PretrainItem {
         let stream = |purpose| rng(seed, purpose, step, item);
         let settings = &self.settings;
-        let (rows, facts) = self.draw_documents(&mut stream(Purpose::Documents));
+        let pool = self.pool(step, item);
+        let (rows, facts) = self.draw_documents(&pool, &mut stream(Purpose::Documents));
         let sides = rows.map(|row| Side::new(self.corpus.document(row), settings));
         let documents = [sides[0].document.as_ref(), sides[1].document.as_ref()];
         let mut drawn =
@@ -242,19 +227,23 @@ impl<'c> PretrainSampler<'c> {
 
     /// Two documents that share a fact (a key uniformly, whatever its number of instances), or two
     /// different ones at random.
-    fn draw_documents(&self, stream: &mut Stream) -> ([usize; 2], Option<[FactInstance; 2]>) {
+    fn draw_documents(
+        &self,
+        pool: &Pool,
+        stream: &mut Stream,
+    ) -> ([usize; 2], Option<[FactInstance; 2]>) {
         let same_fact = stream.random_bool(self.settings.same_fact_ratio);
-        let keys = self.key_offsets.len() - 1;
+        let keys = pool.num_keys();
         if same_fact && keys > 0 {
             let key = stream.random_range(0..keys);
-            let instances = &self.instances[self.key_offsets[key]..self.key_offsets[key + 1]];
-            if let Some(facts) = draw_two(stream, instances) {
+            if let Some(facts) = draw_two(stream, pool.instances(key)) {
                 return (facts.map(|fact| fact.row as usize), Some(facts));
             }
         }
-        let first = stream.random_range(0..self.rows.len());
-        let second = (first + stream.random_range(1..self.rows.len())) % self.rows.len();
-        ([first, second].map(|index| self.rows[index] as usize), None)
+        let rows = &pool.rows;
+        let first = stream.random_range(0..rows.len());
+        let second = (first + stream.random_range(1..rows.len())) % rows.len();
+        ([first, second].map(|index| rows[index] as usize), None)
     }
 }
 
@@ -272,25 +261,15 @@ fn draw_two(stream: &mut Stream, instances: &[FactInstance]) -> Option<[FactInst
     Some([first, pick(stream, &others)?])
 }
 
-/// The pairs of a usable document that the ranker kept, sorted; `None` inside where there is no
-/// ranker and every pair counts.
-struct KeptSet(Option<Vec<Pair>>);
-
-impl KeptSet {
-    /// `None` for a document with too few entities or without any label.
-    fn of(document: &TokenizedDocument, settings: &DsdocreSettings) -> Option<Self> {
-        if document.entities.len() < settings.min_entities || document.facts.is_empty() {
-            return None;
-        }
-        let kept = kept_prefix(document, settings.k_pretrain().unwrap_or(usize::MAX));
-        let mut kept = kept.map(Iterator::collect::<Vec<Pair>>);
-        kept.iter_mut().for_each(|pairs| pairs.sort_unstable());
-        Some(Self(kept))
+/// Refuses a corpus without a pair of documents.
+fn enough(documents: usize, settings: &DsdocreSettings) -> Result<()> {
+    if documents >= 2 {
+        return Ok(());
     }
-
-    fn holds(&self, pair: Pair) -> bool {
-        self.0.as_ref().is_none_or(|pairs| pairs.binary_search(&pair).is_ok())
-    }
+    let least = settings.min_entities;
+    let problem =
+        format!("{documents} documents have {least} entities and a label; pairs need two");
+    Err(DataError::new("shards", problem).hint("add documents or lower `min_entities`").into())
 }
 
 #[cfg(test)]

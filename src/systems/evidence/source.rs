@@ -58,6 +58,6 @@ impl BatchSource for EvidenceSource<'_> {
     }
 
     fn title(&self, row: usize) -> String {
-        self.documents.title(row).to_owned()
+        self.documents.title(row)
     }
 }

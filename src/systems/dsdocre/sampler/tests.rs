@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::sampling::Pair;
 use crate::sampling::testing::{
     assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention,
 };
 use crate::systems::dsdocre::settings::NegativePool;
+use crate::text::TokenizedDocument;
 use crate::text::testing::{case, json};
 use crate::train::Share;
 
@@ -293,7 +295,7 @@ fn keys_need_good_instances_in_two_documents() {
     let sampler = PretrainSampler::new(&corpus, &bad, settings()).unwrap();
     assert_eq!(
         sampler.summary(),
-        PretrainSummary { documents: 6, unranked: 0, keys: 1, instances: 2 }
+        PretrainSummary { documents: 6, unranked: 0, keys: 1, instances: 2, windows: 1 }
     );
     let nothing: Vec<Vec<FactInstance>> = vec![];
     assert!((0..50).all(|item| {
@@ -313,7 +315,7 @@ fn a_document_that_no_ranker_has_seen_keeps_all_its_labels() {
             .unwrap();
     assert_eq!(
         sampler.summary(),
-        PretrainSummary { documents: 6, unranked: 2, keys: 1, instances: 2 }
+        PretrainSummary { documents: 6, unranked: 2, keys: 1, instances: 2, windows: 1 }
     );
     let item = sampler.sample(1, 1, 1);
     assert!(item.same_fact && item.alignment[0].as_ref().unwrap().query == (8, 9));
