@@ -197,7 +197,8 @@ impl Splits {
         let apart = self.train != self.held_out;
         let facts = apart
             .then(|| {
-                let train = OpenShards::open(&[TrainingShards::alone(&self.train)])?;
+                let shards = [TrainingShards::alone(&self.train)];
+                let train = OpenShards::open(&shards, StoreOptions::MEMORY)?;
                 train.known_facts(self.facts.as_deref())
             })
             .transpose()?;

@@ -146,7 +146,7 @@ impl<'a> DocumentContext<'a> {
             elsewhere: elsewhere(store, row)?,
             truth: if role == Role::Distant.name() { truth_of(run)? } else { None },
             judgements: if role == Role::Distant.name() {
-                Judgements::read(run, recipe, store.title(row))?
+                Judgements::read(run, recipe, &store.title(row))?
             } else {
                 Judgements::default()
             },
