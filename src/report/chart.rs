@@ -5,7 +5,7 @@
 use super::Series;
 
 /// Size of the drawing and its margins, in SVG units. The page scales it to fit the column.
-pub(super) const WIDTH: f64 = 540.0;
+const WIDTH: f64 = 540.0;
 const HEIGHT: f64 = 280.0;
 pub(super) const LEFT: f64 = 54.0;
 pub(super) const RIGHT: f64 = 14.0;

@@ -1,8 +1,10 @@
 //! A Gantt chart: what each of several rows did when, as small inline SVG in the style of `chart`.
 //! Not for: choosing what to draw.
 
-use super::chart::{LEFT, LEGEND_ROW, RIGHT, WIDTH, escape, legend, opening, short, ticks};
+use super::chart::{LEFT, LEGEND_ROW, RIGHT, escape, legend, opening, short, ticks};
 
+/// Width of the drawing, twice that of a chart: time needs room.
+const WIDTH: f64 = 1080.0;
 /// Height of a row and of its bars, and what stands above and below all rows, in SVG units.
 const ROW: f64 = 22.0;
 const BAR: f64 = 16.0;

@@ -1,8 +1,6 @@
 //! The page of a run that goes on: a shell with a small script, and the charts that the script puts
 //! into it. Not for: serving it, or reading the run (`questions::watch`).
 
-use std::collections::BTreeMap;
-
 use minijinja::context;
 use serde::Serialize;
 
@@ -16,8 +14,9 @@ use crate::Result;
 pub struct StageCurves {
     /// The stage.
     pub stage: String,
-    /// Points (step, value) by the name that the number has in the metrics.
-    pub curves: BTreeMap<String, Vec<(f64, f64)>>,
+    /// Points (step, value) under the name that the number has in the metrics, in the order in
+    /// which the names came up.
+    pub curves: Vec<Series>,
 }
 
 /// A chart with what a page says about it.
@@ -41,6 +40,8 @@ struct Chart {
     /// What values are multiplied with.
     scale: f64,
     percent: bool,
+    /// Whether the axis begins at 0 in any case.
+    from_zero: bool,
 }
 
 /// The charts of the stage that is at work.
@@ -52,6 +53,7 @@ const CHARTS: [Chart; 5] = [
         prefix: "loss/",
         scale: 1.0,
         percent: false,
+        from_zero: false,
     },
     Chart {
         title: "throughput",
@@ -60,6 +62,7 @@ const CHARTS: [Chart; 5] = [
         prefix: "documents_per_s",
         scale: 1.0,
         percent: false,
+        from_zero: true,
     },
     Chart {
         title: "memory",
@@ -68,6 +71,7 @@ const CHARTS: [Chart; 5] = [
         prefix: "memory/",
         scale: 1e-9,
         percent: false,
+        from_zero: true,
     },
     Chart {
         title: "time by section",
@@ -76,6 +80,7 @@ const CHARTS: [Chart; 5] = [
         prefix: "share/",
         scale: 1.0,
         percent: true,
+        from_zero: true,
     },
     Chart {
         title: "utilisation",
@@ -84,6 +89,7 @@ const CHARTS: [Chart; 5] = [
         prefix: "mfu",
         scale: 1.0,
         percent: true,
+        from_zero: true,
     },
 ];
 
@@ -92,8 +98,12 @@ pub fn live_charts(stages: &[StageCurves]) -> Vec<LiveChart> {
     let Some((last, earlier)) = stages.split_last() else { return Vec::new() };
     let own = CHARTS.iter().map(|chart| {
         let title = format!("{}, {}", last.stage, chart.title);
-        let axes = Axes { title: &title, y: chart.y, percent: chart.percent, ..steps() };
         let series: Vec<Series> = last.below(chart.prefix, chart.scale).collect();
+        let values = series.iter().flat_map(|curve| &curve.points).map(|point| point.1);
+        let highest = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
+        let y_range = (chart.from_zero && highest > 0.0).then_some((0.0, 1.06 * highest));
+        let (y, percent) = (chart.y, chart.percent);
+        let axes = Axes { title: &title, y, percent, y_range, ..steps() };
         LiveChart { svg: lines(&axes, &series), why: chart.why, title }
     });
     let losses = earlier.iter().rev().map(|stage| stage.loss());
@@ -107,7 +117,7 @@ fn steps() -> Axes<'static> {
 
 fn dev_f1(stages: &[StageCurves]) -> LiveChart {
     let of = |stage: &StageCurves| {
-        let points = stage.curves.get("dev/f1")?.clone();
+        let points = stage.curve("dev/f1")?.to_vec();
         Some(Series { name: stage.stage.clone(), points })
     };
     let series: Vec<Series> = stages.iter().filter_map(of).collect();
@@ -117,17 +127,31 @@ fn dev_f1(stages: &[StageCurves]) -> LiveChart {
 }
 
 impl StageCurves {
+    /// The curve of a number.
+    pub fn curve(&self, name: &str) -> Option<&[(f64, f64)]> {
+        let curve = self.curves.iter().find(|curve| curve.name == name)?;
+        Some(&curve.points)
+    }
+
+    /// Adds a point to the curve of a number.
+    pub fn add(&mut self, name: &str, point: (f64, f64)) {
+        match self.curves.iter_mut().find(|curve| curve.name == name) {
+            Some(curve) => curve.points.push(point),
+            None => self.curves.push(Series { name: name.to_owned(), points: vec![point] }),
+        }
+    }
+
     fn loss(&self) -> LiveChart {
         let title = format!("{}, loss", self.stage);
         let axes = Axes { title: &title, y: "loss", ..steps() };
-        let points = self.curves.get("loss").cloned().unwrap_or_default();
+        let points = self.curve("loss").unwrap_or_default().to_vec();
         let svg = lines(&axes, &[Series { name: "loss".to_owned(), points }]);
         LiveChart { svg, why: "The sum over all tasks.", title }
     }
 
     /// The curves whose names begin so, scaled.
     fn below(&self, prefix: &str, scale: f64) -> impl Iterator<Item = Series> {
-        self.curves.iter().filter_map(move |(name, points)| {
+        self.curves.iter().filter_map(move |Series { name, points }| {
             let rest = name.strip_prefix(prefix)?;
             let name = if rest.is_empty() { prefix } else { rest }.replace('_', " ");
             let points = points.iter().map(|&(step, value)| (step, scale * value)).collect();
@@ -153,7 +177,11 @@ mod tests {
 
     fn stage(name: &str, curves: &[(&str, f64)]) -> StageCurves {
         let points = |value: f64| vec![(1.0, value), (2.0, value)];
-        let curves = curves.iter().map(|(name, value)| ((*name).to_owned(), points(*value)));
+        let curve = |(name, value): &(&str, f64)| Series {
+            name: (*name).to_owned(),
+            points: points(*value),
+        };
+        let curves = curves.iter().map(curve);
         StageCurves { stage: name.into(), curves: curves.collect() }
     }
 

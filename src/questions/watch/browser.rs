@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde_json::json;
 
-use super::server::{ClientLimits, WebAnswer, WebRequest, answer_all};
+use super::server::{Answering, ClientLimits, WebAnswer, WebRequest, answer_all};
 use super::terminal::{life, section};
 use super::{RunLook, WatchedRun, gigabytes, is_well, progress, time_left};
 use crate::base::{lock, say};
@@ -45,11 +45,8 @@ pub fn serve(
     }
     told(&format!("http://{bound}/"))?;
     let site = Site::new(run, bound, every_s)?;
-    answer_all(
-        &listener,
-        ClientLimits::default(),
-        Arc::new(move |request: &WebRequest| site.answer(request)),
-    )
+    let answering: Arc<Answering> = Arc::new(move |request: &WebRequest| site.answer(request));
+    answer_all(&listener, ClientLimits::default(), &answering)
 }
 
 /// What is served.

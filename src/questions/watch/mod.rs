@@ -21,7 +21,7 @@ pub use terminal::watch_terminal;
 use self::timeline::Timeline;
 use crate::base::run_files;
 use crate::ranks::failure::{RankState, Recording, now_ns};
-use crate::report::{StageCurves, duration};
+use crate::report::{Series, StageCurves, duration};
 use crate::train::metrics::{MetricLine, MetricsTail, MetricsWriter};
 use crate::{DataError, Result};
 
@@ -95,7 +95,7 @@ impl WatchedRun {
 
     /// What the last stage reached on dev when it was judged last.
     fn last_f1(&self) -> Option<f64> {
-        Some(self.curves.last()?.curves.get("dev/f1")?.last()?.1)
+        Some(self.curves.last()?.curve("dev/f1")?.last()?.1)
     }
 
     /// Takes a line in. A step that is repeated after a resume replaces itself and what came after
@@ -107,10 +107,10 @@ impl WatchedRun {
             self.curves.push(StageCurves { stage: line.stage.clone(), ..StageCurves::default() });
             self.lines.len() - 1
         });
-        let curves = &mut self.curves[place].curves;
+        let curves = &mut self.curves[place];
         let step = line.step as f64;
         if line.step <= self.lines[place].step {
-            for points in curves.values_mut() {
+            for Series { points, .. } in &mut curves.curves {
                 points.truncate(points.partition_point(|&(x, _)| x < step));
             }
         }
@@ -120,7 +120,7 @@ impl WatchedRun {
         let more = line.more.iter().filter(|(name, _)| kept(name));
         let more = more.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)));
         for (name, value) in own.chain(more) {
-            curves.entry(name.to_owned()).or_default().push((step, value));
+            curves.add(name, (step, value));
         }
         self.lines[place] = line;
     }
@@ -162,9 +162,10 @@ fn progress(line: &MetricLine) -> Option<f64> {
     Some((line.step as f64 / total).clamp(0.0, 1.0))
 }
 
-/// The time left for a stage in words.
+/// The time left for a stage in words; `None` if it is done or not known.
 fn time_left(line: &MetricLine) -> Option<String> {
-    line.number("eta_s").map(|seconds| duration(seconds) + " left")
+    let seconds = line.number("eta_s").filter(|&seconds| seconds > 0.0)?;
+    Some(duration(seconds) + " left")
 }
 
 fn gigabytes(bytes: f64) -> String {

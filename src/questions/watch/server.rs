@@ -137,7 +137,7 @@ pub(super) type Answering = dyn Fn(&WebRequest) -> WebAnswer + Send + Sync;
 pub(super) fn answer_all(
     listener: &TcpListener,
     limits: ClientLimits,
-    answering: Arc<Answering>,
+    answering: &Arc<Answering>,
 ) -> Result<()> {
     let clients = Arc::<AtomicUsize>::default();
     loop {

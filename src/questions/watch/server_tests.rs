@@ -17,7 +17,7 @@ fn start(limits: ClientLimits) -> SocketAddr {
     let echo = |request: &WebRequest| {
         WebAnswer::text(200, &format!("{} {}", request.method, request.target))
     };
-    thread::spawn(move || answer_all(&listener, limits, Arc::new(echo)));
+    thread::spawn(move || answer_all(&listener, limits, &(Arc::new(echo) as Arc<Answering>)));
     address
 }
 

@@ -163,21 +163,18 @@ fn stage_bar(line: &MetricLine, columns: usize) -> String {
     let done = (share * width as f64).floor() as usize;
     let bar = "█".repeat(done) + &"░".repeat(width - done);
     let total = line.number("total_steps").unwrap_or_default();
-    let left = match time_left(line) {
-        Some(left) if share < 1.0 => format!(", {left}"),
-        _ => String::new(),
-    };
+    let left = time_left(line).map_or_else(String::new, |left| format!(", {left}"));
     format!("{:<NAME$} {bar} {step}/{total} {:.0} %{left}", line.stage, 100.0 * share)
 }
 
 /// The curves of a stage, in the rows that there are: the loss is the tallest.
 fn curve_lines(stage: &StageCurves, columns: usize, rows: usize) -> Vec<String> {
-    let tasks = stage.curves.keys().filter(|name| name.starts_with("loss/"));
-    let tasks: Vec<&str> = tasks.map(String::as_str).collect();
+    let all = stage.curves.iter().map(|curve| curve.name.as_str());
+    let tasks: Vec<&str> = all.filter(|name| name.starts_with("loss/")).collect();
     let tasks = if tasks.len() > 1 { tasks } else { Vec::new() };
     let names = ["loss", "dev/f1"].into_iter().chain(["documents_per_s", "memory/host"]);
-    let known = names.chain(tasks).filter_map(|name| Some((name, stage.curves.get(name)?)));
-    let known: Vec<(&str, &Vec<(f64, f64)>)> = known.collect();
+    let known = names.chain(tasks).filter_map(|name| Some((name, stage.curve(name)?)));
+    let known: Vec<(&str, &[(f64, f64)])> = known.collect();
     let tall = rows.saturating_sub(known.len().saturating_sub(1)).clamp(1, 6);
     let mut lines = Vec::new();
     for (number, (name, points)) in known.into_iter().enumerate() {

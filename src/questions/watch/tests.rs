@@ -40,15 +40,16 @@ fn a_repeated_step_replaces_itself_and_what_came_after_it() {
     let look = watched.look().unwrap();
     assert!(look.state.at_work());
     assert_eq!(look.state.stages.len(), 1);
-    let loss = |watched: &WatchedRun| watched.curves()[0].curves["loss"].clone();
+    let of = |watched: &WatchedRun, name| watched.curves()[0].curve(name).unwrap().to_vec();
+    let loss = |watched: &WatchedRun| of(watched, "loss");
     assert_eq!(loss(&watched), [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]);
-    assert_eq!(watched.curves()[0].curves["dev/f1"], [(3.0, 0.5)]);
+    assert_eq!(of(&watched, "dev/f1"), [(3.0, 0.5)]);
     let mut writer = MetricsWriter::open(&MetricsWriter::path(run.path())).unwrap();
     writer.write(&MetricLine { loss: Some(9.0), ..line(2) }).unwrap();
     let look = watched.look().unwrap();
     assert_eq!(loss(&watched), [(1.0, 3.0), (2.0, 9.0)]);
     assert_eq!((look.state.stages[0].step, look.state.stages.len()), (2, 1));
-    assert!(watched.curves()[0].curves["dev/f1"].is_empty());
+    assert!(of(&watched, "dev/f1").is_empty());
 }
 
 #[test]

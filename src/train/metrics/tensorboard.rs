@@ -140,7 +140,7 @@ mod tests {
             &[0x15, 0, 0, 0x20, 0x40], // 2: simple_value 2.5
         ];
         let loss = ("loss".to_owned(), 2.5);
-        assert_eq!(scalars_event(1.5, 300, &[loss.clone()]), expected.concat());
+        assert_eq!(scalars_event(1.5, 300, std::slice::from_ref(&loss)), expected.concat());
         // Two values stand one after the other in one summary.
         let two = scalars_event(1.5, 300, &[loss.clone(), loss]);
         let value = &expected.concat()[14..];
