@@ -31,11 +31,14 @@ fn declare_conditions() {
     println!("cargo:rerun-if-env-changed=DOCRE_SHARED");
     let data = env::var_os("DOCRE_SHARED").is_some_and(|folder| Path::new(&folder).is_dir());
     let paths = env::var_os("PATH").unwrap_or_default();
-    let mpirun = env::var_os("CARGO_FEATURE_MPI").is_some()
-        && env::split_paths(&paths).any(|folder| folder.join("mpirun").exists());
-    for (name, holds) in
-        [("reference_data", data), ("mpirun", mpirun), ("can_mount", has_admin_capability())]
-    {
+    let program = |name| env::split_paths(&paths).any(|folder| folder.join(name).exists());
+    let mpirun = env::var_os("CARGO_FEATURE_MPI").is_some() && program("mpirun");
+    for (name, holds) in [
+        ("reference_data", data),
+        ("mpirun", mpirun),
+        ("chromium", program("chromium")),
+        ("can_mount", has_admin_capability()),
+    ] {
         println!("cargo:rustc-check-cfg=cfg({name})");
         if holds {
             println!("cargo:rustc-cfg={name}");

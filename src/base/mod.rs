@@ -1,5 +1,6 @@
 //! What every room needs and no room owns: atomic files, hashes, compressed text, files of many
-//! records parsed on all cores, expected panics, the host name, and lines on standard error.
+//! records parsed on all cores, expected panics, the host name, memory in use, and lines on
+//! standard error.
 //!
 //! Not for: anything that knows a document, a tensor or a rank.
 
@@ -12,6 +13,7 @@ mod hash;
 pub mod host;
 pub mod json;
 pub mod json_stream;
+mod memory;
 pub mod ordered;
 pub mod panics;
 pub mod records;
@@ -24,4 +26,5 @@ pub use files::{entries, folder_of, write_atomic, write_whole};
 pub use hash::{fingerprint, hash_number};
 pub use host::{give_back_memory, host_name};
 pub use json::{read_json, to_json, to_pretty_json};
+pub use memory::MemoryUse;
 pub use panics::{catch_panic, caught, lock, raise};

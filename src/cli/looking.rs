@@ -2,7 +2,7 @@
 //! `autopsy`.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,17 +15,18 @@ use crate::base::{read_json, run_files};
 use crate::distant::LabelRule;
 use crate::graph::{EdgeQuery, is_graph, why_edges};
 use crate::pipeline::Description;
-use crate::questions::{self, WhyQuery};
-use crate::ranks::failure::{RankState, autopsy, rank_states};
+use crate::questions::{self, RunLook, WatchedRun, WhyQuery};
+use crate::ranks::failure::autopsy;
 use crate::recipe::Recipe;
 use crate::report::{ReportData, Series, VariantScores, write_report};
 use crate::shards::{DocumentStore, FileEntry, ShardManifest, StoreOptions};
 use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
-use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, SPIKE, TrainerState};
 use crate::{DataError, Error, Result};
 
 /// Show how far a run is and what each rank is doing
+///
+/// On a terminal this is a page that q ends; otherwise one line at each look. It ends with the run.
 #[derive(Debug, Args)]
 pub struct WatchVerb {
     /// Run folder
@@ -36,69 +37,40 @@ pub struct WatchVerb {
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     every: u64,
+    /// Show the run as a page in a browser instead, until this program is ended; port 0 takes a
+    /// free port and prints it
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["once", "json"])]
+    serve: Option<String>,
     /// Write the state as JSON, at each look
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// How far a run is.
-#[derive(Debug, Serialize)]
-struct State {
-    /// The last step of each stage.
-    stages: Vec<MetricLine>,
-    ranks: Vec<RankState>,
-}
-
 impl WatchVerb {
     pub fn run(self) -> Result<()> {
-        if !self.run.join(run_files::IDENTITY).exists() {
-            let error = DataError::new(&self.run, "is not a run folder (it has no run.json)");
-            return Err(error.hint("name the folder that --run-dir named").into());
+        let mut run = WatchedRun::open(&self.run)?;
+        let every = self.every.max(1);
+        if let Some(address) = &self.serve {
+            let told = |url: &str| print_all(format!("{url}\n").as_bytes());
+            return questions::serve(run, address, every, told);
+        }
+        let every = Duration::from_secs(every);
+        let json = self.json.as_deref();
+        if std::io::stdout().is_terminal() && !self.once {
+            let seen = |look: &RunLook| write_json(json, &look.state);
+            let last = questions::watch_terminal(&mut run, every, seen)?;
+            return print_all(last.state.to_string().as_bytes());
         }
         loop {
-            let state = State {
-                stages: last_steps(&self.run)?,
-                ranks: rank_states(&self.run).unwrap_or_default(),
-            };
-            write_json(self.json.as_deref(), &state)?;
-            let clear =
-                if std::io::stdout().is_terminal() && !self.once { "\x1b[2J\x1b[H" } else { "" };
-            print_all(format!("{clear}{state}").as_bytes())?;
-            if self.once || !state.ranks.iter().any(|rank| rank.at_work) {
-                return Ok(());
+            let state = run.look()?.state;
+            write_json(json, &state)?;
+            if self.once || !state.at_work() {
+                return print_all(state.to_string().as_bytes());
             }
-            std::thread::sleep(Duration::from_secs(self.every.max(1)));
+            print_all(format!("{}\n", state.in_one_line()).as_bytes())?;
+            std::thread::sleep(every);
         }
     }
-}
-
-/// The last line of each stage in the metrics.
-fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
-    let lines = read_metrics(&MetricsWriter::path(run))?;
-    let stages = lines.chunk_by(|line, next| line.stage == next.stage);
-    Ok(stages.filter_map(|lines| lines.last().cloned()).collect())
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.stages.iter().try_for_each(|line| f.write_str(&step_line(line)))?;
-        self.ranks.iter().try_for_each(|rank| writeln!(f, "{}", rank.said))
-    }
-}
-
-fn step_line(line: &MetricLine) -> String {
-    let number = |name: &str, value: Option<f64>| {
-        value.map_or_else(String::new, |value| format!(", {name} {value:.4}"))
-    };
-    let rate =
-        line.documents_per_s.map_or_else(String::new, |rate| format!(", {rate:.0} documents/s"));
-    let rest = [
-        number("loss", line.loss),
-        number("gradient norm", line.grad_norm),
-        number("straggler", line.number("straggler")),
-        rate,
-    ];
-    format!("{:<24} step {}{}\n", line.stage, line.step, rest.concat())
 }
 
 /// Write report.html for one run, or compare several runs in it

@@ -10,10 +10,11 @@ use crate::recipe::Recipe;
 use crate::sampling::BatchOrder;
 use crate::shards::DocumentStore;
 use crate::systems::Model;
+use crate::torch::{HEADS, peak_rate};
 use crate::train::{
-    BatchSource, Boundary, Checkpoint, Metrics, Objective, OrderKey, RunFolder, RunIdentity,
-    RunRecipe, Schedule, StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step,
-    idle_ranks,
+    BatchSource, Boundary, Checkpoint, EncoderCost, Gauges, Metrics, Objective, OrderKey,
+    RunFolder, RunIdentity, RunRecipe, Schedule, StageContext, Trainer, TrainerSettings,
+    TrainerState, folder_of_step, idle_ranks,
 };
 use crate::{DataError, Error, Result};
 
@@ -344,12 +345,26 @@ impl TrainingStage<'_> {
                 say(format!("{}: going on at step {step}{more}", self.name));
             }
         }
-        let metrics =
-            context.is_root().then(|| Metrics::open(folder.path(), self.name)).transpose();
+        let open = || Metrics::open(folder.path(), self.name, self.gauges(loaded, steps.total));
+        let metrics = context.is_root().then(open).transpose();
         let mut metrics = session.world.agree(metrics)?;
         trainer.run(source, &context, &mut metrics, boundary)?;
         session.world.communicator().barrier()?;
         start.best()
+    }
+
+    /// What the metrics say besides the steps themselves.
+    fn gauges<M: Model>(&self, loaded: &Loaded<M>, total_steps: u64) -> Gauges {
+        let session = self.run.session;
+        let trains =
+            loaded.model.parameters().trainable().any(|entry| !entry.name.starts_with(HEADS));
+        let peak = peak_rate(session.device, session.precision(self.schedule.precision));
+        let cost = peak.map(|peak| EncoderCost {
+            config: loaded.model.encoder_config(),
+            passes: if trains { 3.0 } else { 1.0 },
+            peak_rate: peak * session.world.size() as f64,
+        });
+        Gauges::new(session.device, total_steps, cost)
     }
 
     /// Makes sure that all ranks train the same parameters from the same step.

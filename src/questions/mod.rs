@@ -1,5 +1,5 @@
 //! Questions that people ask of a run, a recipe or a system: why, blame, batch, ledger, compare,
-//! plan, explain, weights.
+//! plan, explain, watch, weights.
 //!
 //! Nothing here changes what it is asked about, but for the ledger, which `run` writes too.
 
@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod parting;
 pub mod plan;
 pub mod systems;
+pub mod watch;
 pub mod weights;
 pub mod why;
 
@@ -21,5 +22,6 @@ pub use ledger::ledger;
 pub use parting::parting;
 pub use plan::{PlanOptions, plan};
 pub use systems::{describe_system, list_systems};
+pub use watch::{RunLook, WatchedRun, serve, watch_terminal};
 pub use weights::PartWeights;
 pub use why::{WhyQuery, why};

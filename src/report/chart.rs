@@ -7,13 +7,13 @@ use super::Series;
 /// Size of the drawing and its margins, in SVG units. The page scales it to fit the column.
 const WIDTH: f64 = 540.0;
 const HEIGHT: f64 = 280.0;
-const LEFT: f64 = 54.0;
-const RIGHT: f64 = 14.0;
+pub(super) const LEFT: f64 = 54.0;
+pub(super) const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 42.0;
 /// Height of a line of labels, and of a row of the legend.
 const LABEL_LINE: f64 = 13.0;
-const LEGEND_ROW: f64 = 18.0;
+pub(super) const LEGEND_ROW: f64 = 18.0;
 /// The widest that a bar can be.
 const WIDEST_BAR: f64 = 72.0;
 /// The most letters of a turned label, or of the name of a row or column. The rest is cut off.
@@ -255,7 +255,7 @@ pub(crate) fn standalone(svg: &str) -> String {
 }
 
 /// The opening tag of a drawing.
-fn opening(width: f64, height: f64, title: &str) -> String {
+pub(super) fn opening(width: f64, height: f64, title: &str) -> String {
     let title = escape(title);
     format!("<svg viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{title}\">")
 }
@@ -364,7 +364,7 @@ impl Frame {
 }
 
 /// The legend, in rows from `top` on, and the number of its rows. One series needs no legend.
-fn legend(names: &[&str], top: f64, sample: impl Fn(usize) -> String) -> (String, usize) {
+pub(super) fn legend(names: &[&str], top: f64, draw: impl Fn(usize) -> String) -> (String, usize) {
     if names.len() < 2 {
         return (String::new(), 0);
     }
@@ -374,7 +374,7 @@ fn legend(names: &[&str], top: f64, sample: impl Fn(usize) -> String) -> (String
         if x > LEFT && x + width > WIDTH {
             (x, row) = (LEFT, row + 1);
         }
-        let (y, sample) = (top + LEGEND_ROW * row as f64, sample(number % STYLES));
+        let (y, sample) = (top + LEGEND_ROW * row as f64, draw(number % STYLES));
         out += &format!(
             "<g transform=\"translate({x:.1} {y:.1})\">{sample}<text x=\"26\" \
                  y=\"4\">{}</text></g>",
@@ -463,7 +463,7 @@ fn padded((low, high): (f64, f64)) -> (f64, f64) {
 }
 
 /// About `count` round values inside a range, in steps of 1, 2 or 5 times a power of ten.
-fn ticks((low, high): (f64, f64), count: usize) -> Vec<f64> {
+pub(super) fn ticks((low, high): (f64, f64), count: usize) -> Vec<f64> {
     let rough = (high - low) / count.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
@@ -476,7 +476,7 @@ fn ticks((low, high): (f64, f64), count: usize) -> Vec<f64> {
 }
 
 /// A number in about four digits at most: `12k`, `1.5M`, `0.003`.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     let trimmed = |text: String| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
@@ -492,7 +492,7 @@ fn short(value: f64) -> String {
 }
 
 /// Text that is safe in HTML and SVG, inside and outside of quoted attributes.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

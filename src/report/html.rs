@@ -15,11 +15,12 @@ use crate::sampling::KeptPairs;
 use crate::{Error, Result};
 
 /// The pages and what they share.
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("report.html", include_str!("template.html")),
     ("evaluation.html", include_str!("evaluation.html")),
     ("audit.html", include_str!("audit.html")),
     ("table.html", include_str!("table.html")),
+    ("live.html", include_str!("live.html")),
     ("head.html", include_str!("head.html")),
     ("macros.html", include_str!("macros.html")),
 ];
@@ -260,7 +261,8 @@ fn fixed(value: Option<f64>, decimals: usize) -> String {
     finite.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
-fn duration(seconds: f64) -> String {
+/// A time in the units that people use for it.
+pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),

@@ -7,7 +7,9 @@ mod audit;
 mod chart;
 mod data;
 mod evaluation;
+mod gantt;
 mod html;
+mod live;
 mod model_card;
 mod paper;
 mod plots;
@@ -19,7 +21,9 @@ pub use data::{
     StageTime, TextPart, TextRole, VariantScores, sentences_of_pair,
 };
 pub use evaluation::EvaluationPage;
-pub use html::write_report;
+pub use gantt::{GanttBar, GanttRow, gantt};
+pub use html::{duration, write_report};
+pub use live::{LiveChart, StageCurves, live_charts, live_page};
 pub use model_card::{CardScore, ModelCard};
 pub use paper::published_results;
 pub use plots::write_plots;

@@ -10,9 +10,10 @@ use tch::{Device, Tensor};
 
 use super::cuda::{self, open_cuda};
 use super::shim::{
-    CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_stream_current_waits,
+    CStream, check, docre_cuda_memory_bytes, docre_cuda_set_device, docre_stream_current_waits,
     docre_stream_free, docre_stream_handle, docre_stream_new, docre_stream_wait_current,
 };
+use crate::base::MemoryUse;
 use crate::{Error, Result};
 
 /// The device that the user asked for.
@@ -206,19 +207,23 @@ pub fn keep_freed_memory() {
 /// # Errors
 /// [`Error::Io`] if the kernel's statistics cannot be read.
 pub fn peak_memory_bytes(device: Device) -> Result<u64> {
-    let Device::Cuda(index) = device else {
-        return Ok(parse_peak(&fs_err::read_to_string("/proc/self/status")?).unwrap_or(0));
-    };
-    let mut bytes = 0;
-    // SAFETY: the number is ours.
-    check(unsafe { docre_cuda_peak_bytes(index as i64, &raw mut bytes) })?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
+    Ok(match cuda_memory(device)? {
+        Some(memory) => memory.peak,
+        None => MemoryUse::of_process(None)?.peak,
+    })
 }
 
-/// The line `VmHWM:   1234 kB`, in bytes.
-fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+/// What libtorch's allocator has in use on a CUDA device; `None` for the CPU.
+///
+/// # Errors
+/// If libtorch does not know the device.
+pub fn cuda_memory(device: Device) -> Result<Option<MemoryUse>> {
+    let Device::Cuda(index) = device else { return Ok(None) };
+    let (mut current, mut peak) = (0, 0);
+    // SAFETY: both numbers are ours.
+    check(unsafe { docre_cuda_memory_bytes(index as i64, &raw mut current, &raw mut peak) })?;
+    let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
+    Ok(Some(MemoryUse { current: bytes(current), peak: bytes(peak) }))
 }
 
 /// A CUDA stream beside the current one, for communication that overlaps with computation.
@@ -389,8 +394,7 @@ mod tests {
 
     #[test]
     fn peak_memory_is_read() {
-        assert_eq!(parse_peak("VmPeak:\t9 kB\nVmHWM:\t  1234 kB\n"), Some(1_263_616));
-        assert_eq!(parse_peak("VmPeak:\t9 kB\n"), None);
+        assert_eq!(cuda_memory(Device::Cpu).unwrap(), None);
         assert!(peak_memory_bytes(Device::Cpu).unwrap() > 1 << 20);
     }
 

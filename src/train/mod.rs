@@ -39,6 +39,8 @@ mod replicas;
 
 mod culprits;
 
+mod sections;
+
 mod step_report;
 
 mod stage;
@@ -50,11 +52,12 @@ pub use checkpoint::{Checkpoint, CheckpointContent, Retention, folder_of_step, s
 pub use checkpoint_writer::CheckpointWriter;
 pub use division::idle_ranks;
 pub use loss_history::{LossHistory, SPIKE};
-pub use metrics::Metrics;
+pub use metrics::{EncoderCost, Gauges, Metrics};
 pub use mirror::RunRecipe;
 pub use objective::{Forward, MicroBatch, Objective};
 pub use run_folder::{RunFolder, RunIdentity};
 pub use schedule::{OptimizerKind, PrecisionChoice, Schedule, Select};
+pub use sections::StepSection;
 pub use signals::Signals;
 pub use stage::{Boundary, StageContext};
 pub use state::{OrderKey, TrainerState};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::metrics::MetricLine;
+use super::sections::StepClock;
 
 /// The outcome of one step, equal on all ranks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,8 +41,14 @@ impl StepReport {
         self.loss = self.losses.values().sum();
     }
 
-    /// The line of metrics of a step that took so many `seconds`.
-    pub(super) fn line(&self, stage: &str, step: u64, seconds: f64) -> MetricLine {
+    /// The line of metrics of a step that took so many `seconds`, and by `clock` for what.
+    pub(super) fn line(
+        &self,
+        stage: &str,
+        step: u64,
+        seconds: f64,
+        clock: &StepClock,
+    ) -> MetricLine {
         let line = MetricLine {
             stage: stage.to_owned(),
             step,
@@ -61,7 +68,10 @@ impl StepReport {
         if let Some((rank, score)) = straggler(&self.busy_s) {
             line = line.with("straggler", score).with("straggler_rank", rank as f64);
         }
-        line
+        let shares = clock.shares().into_iter();
+        shares.fold(line, |line, (section, share)| {
+            line.with(&format!("share/{}", section.key()), share)
+        })
     }
 }
 

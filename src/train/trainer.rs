@@ -23,6 +23,7 @@ use super::parameter_groups::groups;
 use super::prefetch::prefetch;
 use super::replicas;
 use super::schedule::{NonFinite, Schedule};
+use super::sections::{StepClock, StepSection};
 use super::stage::{Boundary, StageContext};
 use super::state::TrainerState;
 use super::step_report::StepReport;
@@ -65,6 +66,7 @@ pub struct Trainer<'a, O: Objective> {
     longest_step: Option<Duration>,
     /// An error of this rank alone, until the next message lets the others end with it.
     failed: Option<Error>,
+    clock: StepClock,
     /// Where training stands.
     pub state: TrainerState,
 }
@@ -97,6 +99,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             sums,
             longest_step: None,
             failed: None,
+            clock: StepClock::start(),
             state,
         })
     }
@@ -124,20 +127,22 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let total = self.settings.total_steps;
         let mut progress = Progress::new(context.stage, total, self.state.step, context.is_root());
         if self.state.unjudged {
-            self.at_boundary(&StepReport::default(), context, &progress, boundary)?;
+            self.at_boundary(&StepReport::default(), context, &progress, boundary, metrics)?;
         }
         std::thread::scope(|scope| {
             let batches =
                 prefetch(scope, source, self.state.step..total, self.division, context.share());
             while self.state.step < total && !self.state.finished {
+                self.clock = StepClock::start();
                 let prepared = self.await_batch(&batches, context)?;
+                self.clock.lap(StepSection::Reading);
                 let started = Instant::now();
                 let report = self.step(&prepared, context)?;
                 if !report.finite {
                     self.refuse(&report, source, &prepared, context)?;
                 }
                 self.after_step(&report, started, boundary.unmirrored(), metrics, &mut progress);
-                self.at_boundary(&report, context, &progress, boundary)?;
+                self.at_boundary(&report, context, &progress, boundary, metrics)?;
             }
             Ok::<(), Error>(())
         })?;
@@ -151,8 +156,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         batches: &Receiver<Result<StepWork<O::Batch>>>,
         context: &StageContext,
     ) -> Result<StepWork<O::Batch>> {
-        let name =
-            format!("reading the documents of step {} of {}", self.state.step + 1, context.stage);
+        let reading = StepSection::Reading.recorded();
+        let name = format!("{reading} of step {} of {}", self.state.step + 1, context.stage);
         let _section = context.world.watchdog().section_within(name, self.patience(context));
         batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))?
     }
@@ -222,16 +227,20 @@ impl<'a, O: Objective> Trainer<'a, O> {
         );
         self.seed_generator(context, step);
         let (rows, mut report) = self.exchange_counts(prepared, context)?;
+        self.clock.lap(StepSection::Exchange);
         let started = Instant::now();
         let sums = self.backward(prepared, &rows, world)?;
-        let waiting = world.watchdog().unbounded_section("waiting for the sums of gradients");
+        self.clock.lap(StepSection::Compute);
+        let waiting = world.watchdog().unbounded_section(StepSection::Exchange.recorded());
         let busy = started.elapsed();
         self.sums.finish(world, &self.buckets)?;
         drop(waiting);
         let sums = self.exchange_sums(sums, busy, world, &mut report)?;
-        let updating = world.watchdog().unbounded_section("updating the weights");
+        self.clock.lap(StepSection::Exchange);
+        let updating = world.watchdog().unbounded_section(StepSection::Update.recorded());
         (report.grad_norm, report.finite) = self.update(&sums)?;
         drop(updating);
+        self.clock.lap(StepSection::Update);
         report.add_losses(self.objective.slots(), &sums, &rows);
         self.state.step = step;
         let mut hash = OrderHash::from_hex(&self.state.order_hash).unwrap_or_default();
@@ -331,7 +340,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         totals: &[f64],
         world: &World,
     ) -> Result<Vec<f64>> {
-        let _section = world.watchdog().unbounded_section("forward and backward");
+        let _section = world.watchdog().unbounded_section(StepSection::Compute.recorded());
         let mut sums = vec![0.0; self.division.leaves() * totals.len()];
         for (leaf, micro) in prepared.leaves.iter().enumerate() {
             let leaf = prepared.first + leaf;
@@ -416,7 +425,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let Some(writer) = metrics else { return };
         let schedule = &self.settings.schedule;
         let lr = schedule.learning_rate * schedule.rate_at(step, self.settings.total_steps);
-        let mut line = report.line(&self.state.stage, step, seconds);
+        let mut line = report.line(&self.state.stage, step, seconds, &self.clock);
         line.lr = Some(lr);
         line.order_hash = Some(self.state.order_hash.clone());
         if let Some(score) = score {
@@ -425,7 +434,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         if unmirrored > 0 {
             line = line.with("unmirrored", unmirrored as f64);
         }
-        self.failed = writer.write(&line).err();
+        self.failed = writer.write(line).err();
     }
 
     fn at_boundary(
@@ -434,6 +443,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         context: &StageContext,
         progress: &Progress,
         boundary: &mut dyn Boundary,
+        metrics: &mut Option<Metrics>,
     ) -> Result<()> {
         let schedule = &self.settings.schedule;
         let (step, total) = (self.state.step, self.settings.total_steps);
@@ -445,6 +455,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         self.state.unjudged = last || due(self.settings.boundary_steps);
         let stopped = || Error::Stopped { place: format!("at step {step} of stage `{stage}`") };
         if self.state.unjudged {
+            let judgements = self.state.curve.len();
             // What a boundary does may take minutes, so a request to stop comes first.
             let reached = match report.stop {
                 true => Err(stopped()),
@@ -460,6 +471,11 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 Err(error) => return Err(error),
             }
             self.state.unjudged = false;
+            if let (Some(writer), Some(&(_, f1))) =
+                (metrics, self.state.curve.get(judgements..).and_then(<[_]>::last))
+            {
+                self.failed = writer.judged(&stage, step, f1).err().or(self.failed.take());
+            }
         }
         let last = self.state.finished;
         if save || due(schedule.compare_ranks_steps) {

@@ -8,7 +8,7 @@ use tch::{Device, Kind};
 use super::*;
 use crate::ranks::{Communicator, mortal_world, simulated_world};
 use crate::torch::{Init, Parameters};
-use crate::train::{RunFolder, Share, Signals, StepBatches};
+use crate::train::{Gauges, RunFolder, Share, Signals, StepBatches};
 
 const BATCH: usize = 6;
 
@@ -173,8 +173,9 @@ fn train_over(
                 let state =
                     TrainerState { stage: "toy".into(), total_steps, ..TrainerState::default() };
                 let mut trainer = Trainer::new(&toy, settings, &world, state).unwrap();
-                let mut metrics =
-                    context.is_root().then(|| Metrics::open(run.path(), "toy").unwrap());
+                let gauges = || Gauges::new(Device::Cpu, total_steps, None);
+                let open = || Metrics::open(run.path(), "toy", gauges()).unwrap();
+                let mut metrics = context.is_root().then(open);
                 let mut boundary = Recorded::default();
                 let outcome = trainer.run(source, &context, &mut metrics, &mut boundary);
                 Left {

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::recorder::{Event, Recording, now_ns};
+use super::recorder::{Event, Recording, now_ns, place};
 use super::verdict::{Verdict, describe, doing, name};
-use crate::base::run_files;
+use crate::base::{MemoryUse, run_files};
 use crate::{DataError, Error, Result};
 
 /// A rank that has been silent for so long is not at work.
@@ -33,6 +33,11 @@ pub struct RankState {
     pub exit_code: Option<u8>,
     /// Last sign of life, nanoseconds since 1970.
     pub alive_ns: u64,
+    /// Its open sections, outermost first.
+    pub sections: Vec<String>,
+    /// Main memory of its process, if that can be seen from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryUse>,
     /// The same in words.
     pub said: String,
 }
@@ -47,17 +52,13 @@ impl From<Recording> for RankState {
             None if at_work => format!("{name} {}", doing(&recording, now)),
             None => format!("{name} is silent; it was {}", doing(&recording, recording.alive_ns)),
         };
-        let Recording { rank, world, pid, host, alive_ns, ended, .. } = recording;
-        Self { rank, world, host, process: pid, at_work, exit_code: ended, alive_ns, said }
+        let seen = at_work && recording.place == place();
+        let memory = seen.then(|| MemoryUse::of_process(Some(recording.pid)).ok()).flatten();
+        let sections = recording.open.iter().map(describe).collect();
+        let Recording { rank, world, pid: process, host, alive_ns, ended: exit_code, .. } =
+            recording;
+        Self { rank, world, host, process, at_work, exit_code, alive_ns, sections, memory, said }
     }
-}
-
-/// The state of all ranks of a run.
-///
-/// # Errors
-/// If the folder holds no recorders.
-pub fn rank_states(run: &Path) -> Result<Vec<RankState>> {
-    Ok(Recording::read_all(run)?.into_iter().map(RankState::from).collect())
 }
 
 /// What became of a run, in the order in which it is printed.

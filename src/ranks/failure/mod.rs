@@ -10,10 +10,10 @@ mod recorder;
 mod verdict;
 mod watchdog;
 
-pub use autopsy::{RankState, autopsy, rank_states};
+pub use autopsy::{RankState, autopsy};
 pub(super) use keeper::name_run;
 pub use keeper::start_keeper;
-pub use recorder::{Recorder, Recording};
-pub use verdict::Verdict;
+pub use recorder::{Event, Recorder, Recording, now_ns};
+pub use verdict::{Verdict, describe};
 pub(super) use watchdog::end;
 pub use watchdog::{Section, Watchdog};

@@ -119,7 +119,7 @@ fn path_of(run: &Path, rank: usize) -> PathBuf {
 }
 
 /// Nanoseconds since 1970.
-pub(super) fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
 }
 

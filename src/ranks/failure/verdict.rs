@@ -158,7 +158,7 @@ pub(super) fn doing(recording: &Recording, now: u64) -> String {
 }
 
 /// Names the section of an event.
-pub(super) fn describe(event: &Event) -> String {
+pub fn describe(event: &Event) -> String {
     let bucket =
         event.bucket.map_or_else(String::new, |bucket| format!(" of gradient bucket {bucket}"));
     match event.collective {

@@ -181,7 +181,7 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn docre_allow_tf32(allowed: c_int) -> c_int;
     pub(super) fn docre_cuda_set_device(index: i64) -> c_int;
-    pub(super) fn docre_cuda_peak_bytes(index: i64, bytes: *mut i64) -> c_int;
+    pub(super) fn docre_cuda_memory_bytes(index: i64, current: *mut i64, peak: *mut i64) -> c_int;
     pub(super) fn docre_stream_new(index: i64, out: *mut *mut CStream) -> c_int;
     pub(super) fn docre_stream_free(stream: *mut CStream);
     pub(super) fn docre_stream_handle(stream: *const CStream, handle: *mut *mut c_void) -> c_int;

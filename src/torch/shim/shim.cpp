@@ -190,12 +190,13 @@ int docre_allow_tf32(int allowed) {
 int docre_cuda_set_device(int64_t index) {
   return guarded([&] { docre::cuda().setDevice(docre::cuda_device(index)); });
 }
-int docre_cuda_peak_bytes(int64_t index, int64_t* bytes) {
+int docre_cuda_memory_bytes(int64_t index, int64_t* current, int64_t* peak) {
   return guarded([&] {
-    *bytes = c10::getDeviceAllocator(at::kCUDA)
-                 ->getDeviceStats(static_cast<c10::DeviceIndex>(index))
-                 .allocated_bytes[0]
-                 .peak;
+    const auto bytes = c10::getDeviceAllocator(at::kCUDA)
+                           ->getDeviceStats(static_cast<c10::DeviceIndex>(index))
+                           .allocated_bytes[0];
+    *current = bytes.current;
+    *peak = bytes.peak;
   });
 }
 int docre_stream_new(int64_t index, c10::Stream** out) {

@@ -44,8 +44,8 @@ pub struct MetricLine {
 impl MetricLine {
     /// Adds a number under any name, such as `loss/RelDet`.
     #[must_use]
-    pub fn with(mut self, name: &str, value: f64) -> Self {
-        self.more.insert(name.to_owned(), Value::from(value));
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
         self
     }
 
@@ -106,26 +106,68 @@ impl MetricsWriter {
 /// # Errors
 /// I/O errors, and a data error naming the line (from 0) if any other line cannot be read.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricLine>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let mut reader = BufReader::new(fs_err::File::open(path)?);
     let mut lines: BTreeMap<usize, MetricLine> = BTreeMap::new();
     let mut latest: BTreeMap<(String, u64), usize> = BTreeMap::new();
-    let mut text = Vec::new();
-    for row in 0.. {
-        text.clear();
-        if reader.read_until(b'\n', &mut text)? == 0 || text.last() != Some(&b'\n') {
-            break;
-        }
-        let line: MetricLine = serde_json::from_slice(&text)
-            .map_err(|error| DataError::new(path, error.to_string()).row(row))?;
+    for (row, line) in MetricsTail::new(path).read_on()?.lines.into_iter().enumerate() {
         if let Some(older) = latest.insert((line.stage.clone(), line.step), row) {
             lines.remove(&older);
         }
         lines.insert(row, line);
     }
     Ok(lines.into_values().collect())
+}
+
+/// Follows a file that grows, line by line.
+#[derive(Debug)]
+pub struct MetricsTail {
+    path: PathBuf,
+    /// Where the next line begins, and its number.
+    at: u64,
+    row: usize,
+}
+
+/// What was found at one look.
+#[derive(Debug, Default)]
+pub struct NewLines {
+    /// Whether the file is another one than before: what was read of it no longer counts.
+    pub anew: bool,
+    /// The lines that were not read before, in order of writing.
+    pub lines: Vec<MetricLine>,
+}
+
+impl MetricsTail {
+    /// Begins with the first line.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), at: 0, row: 0 }
+    }
+
+    /// The whole lines that were not read before. There are none without a file.
+    ///
+    /// # Errors
+    /// I/O errors, and a data error naming the line (from 0) if one cannot be read.
+    pub fn read_on(&mut self) -> Result<NewLines> {
+        let mut found = NewLines::default();
+        if !self.path.exists() {
+            found.anew = self.at > 0;
+            (self.at, self.row) = (0, 0);
+            return Ok(found);
+        }
+        let mut file = fs_err::File::open(&self.path)?;
+        if file.metadata()?.len() < self.at {
+            (found.anew, self.at, self.row) = (true, 0, 0);
+        }
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut reader = BufReader::new(file);
+        let mut text = Vec::new();
+        while reader.read_until(b'\n', &mut text)? > 0 && text.last() == Some(&b'\n') {
+            let line = serde_json::from_slice(&text)
+                .map_err(|error| DataError::new(&self.path, error.to_string()).row(self.row))?;
+            found.lines.push(line);
+            (self.at, self.row) = (self.at + text.len() as u64, self.row + 1);
+            text.clear();
+        }
+        Ok(found)
+    }
 }
 
 /// Length of the file up to and with its last line break.
@@ -180,6 +222,26 @@ mod tests {
         let text = serde_json::to_string(&line(7, f64::NAN)).unwrap();
         let back: MetricLine = serde_json::from_str(&text).unwrap();
         assert_eq!((back.loss, back.tasks().count()), (None, 0));
+    }
+
+    #[test]
+    fn a_growing_file_is_read_line_by_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = MetricsWriter::path(folder.path());
+        let mut tail = MetricsTail::new(&path);
+        assert!(tail.read_on().unwrap().lines.is_empty());
+        fs_err::write(&path, "{\"stage\":\"a\",\"step\":1}\n{\"stage\":\"a\",").unwrap();
+        assert_eq!(tail.read_on().unwrap().lines.len(), 1);
+        assert!(tail.read_on().unwrap().lines.is_empty());
+        let text = fs_err::read_to_string(&path).unwrap() + "\"step\":2}\n";
+        fs_err::write(&path, text).unwrap();
+        let second = tail.read_on().unwrap();
+        assert_eq!((second.anew, second.lines[0].step), (false, 2));
+        fs_err::write(&path, "{\"stage\":\"b\",\"step\":1}\n").unwrap();
+        let again = tail.read_on().unwrap();
+        assert_eq!((again.anew, again.lines[0].stage.as_str()), (true, "b"));
+        fs_err::remove_file(&path).unwrap();
+        assert!(tail.read_on().unwrap().anew);
     }
 
     #[test]

@@ -34,12 +34,12 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Adds one point.
+    /// Adds a point to each of several curves, in one record.
     ///
     /// # Errors
     /// I/O errors.
-    pub fn scalar(&mut self, tag: &str, step: u64, value: f32) -> Result<()> {
-        self.write(&scalar_event(wall_time(), tag, step, value))
+    pub fn scalars(&mut self, step: u64, values: &[(String, f32)]) -> Result<()> {
+        self.write(&scalars_event(wall_time(), step, values))
     }
 
     fn write(&mut self, event: &[u8]) -> Result<()> {
@@ -64,14 +64,17 @@ fn version_event(wall_time: f64) -> Vec<u8> {
     event
 }
 
-fn scalar_event(wall_time: f64, tag: &str, step: u64, number: f32) -> Vec<u8> {
-    let mut value = bytes_field(1, tag.as_bytes());
-    value.push(key(2, 5));
-    value.extend(number.to_le_bytes());
+fn scalars_event(wall_time: f64, step: u64, values: &[(String, f32)]) -> Vec<u8> {
+    let value = |(tag, number): &(String, f32)| {
+        let mut value = bytes_field(1, tag.as_bytes());
+        value.push(key(2, 5));
+        value.extend(number.to_le_bytes());
+        bytes_field(1, &value)
+    };
     let mut event = fixed64(1, wall_time);
     event.push(key(2, 0));
     event.extend(varint(step));
-    event.extend(bytes_field(5, &bytes_field(1, &value)));
+    event.extend(bytes_field(5, &values.iter().flat_map(value).collect::<Vec<u8>>()));
     event
 }
 
@@ -136,14 +139,19 @@ mod tests {
             &[0x0a, 0x04, b'l', b'o', b's', b's'], // 1: tag
             &[0x15, 0, 0, 0x20, 0x40], // 2: simple_value 2.5
         ];
-        assert_eq!(scalar_event(1.5, "loss", 300, 2.5), expected.concat());
+        let loss = ("loss".to_owned(), 2.5);
+        assert_eq!(scalars_event(1.5, 300, std::slice::from_ref(&loss)), expected.concat());
+        // Two values stand one after the other in one summary.
+        let two = scalars_event(1.5, 300, &[loss.clone(), loss]);
+        let value = &expected.concat()[14..];
+        assert_eq!(two[12..], [&[0x2a, 0x1a][..], value, value].concat());
     }
 
     #[test]
     fn file_of_framed_records() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(folder.path(), "host").unwrap();
-        writer.scalar("loss/total", 1, 0.5).unwrap();
+        writer.scalars(1, &[("loss/total".to_owned(), 0.5)]).unwrap();
         drop(writer);
         let entry = fs_err::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
         assert!(entry.file_name().to_string_lossy().starts_with("events.out.tfevents."));
