@@ -129,7 +129,8 @@ fn compiler() -> cc::Build {
     build
 }
 
-fn compile_shim(torch: &Path) {
+/// A compiler of C++ that reads the headers of libtorch.
+fn shim_compiler(torch: &Path) -> cc::Build {
     let include = torch.join("include");
     let mut build = compiler();
     for warning in WARNINGS {
@@ -146,10 +147,14 @@ fn compile_shim(torch: &Path) {
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a
         // plain loop.
-        .flag("-fopenmp")
-        .opt_level(3)
-        .file("src/torch/shim/shim.cpp")
-        .compile("docre_shim");
+        .flag("-fopenmp");
+    build
+}
+
+fn compile_shim(torch: &Path) {
+    shim_compiler(torch).opt_level(3).file("src/torch/shim/shim.cpp").compile("docre_shim");
+    // A library of its own, of which tests alone take something.
+    shim_compiler(torch).opt_level(1).file("src/torch/shim/mock_gpu.cpp").compile("docre_mock_gpu");
     if env::var_os("CARGO_FEATURE_MPI").is_some() {
         let mpicc = env::var("MPICC").unwrap_or_else(|_| "mpicc".into());
         println!("cargo:rerun-if-env-changed=MPICC");

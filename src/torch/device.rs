@@ -6,8 +6,7 @@
 use std::ffi::{CStr, CString, c_void};
 use std::str::FromStr;
 
-use tch::kind::Element;
-use tch::{Cuda, Device, Tensor};
+use tch::{Cuda, Device};
 
 use super::shim::{
     CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_stream_current_waits,
@@ -150,14 +149,6 @@ fn loader_message() -> String {
     } else {
         unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
     }
-}
-
-/// Host values as a tensor on `device`.
-///
-/// # Errors
-/// If libtorch rejects the copy.
-pub fn on<T: Element>(values: &[T], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
 }
 
 /// Sets the number of threads an operation may use.

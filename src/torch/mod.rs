@@ -5,20 +5,26 @@
 
 pub mod device;
 pub mod dropout;
+mod fresh_gradients;
 pub mod gradients;
 pub mod hf;
 pub mod hooks;
 pub mod kernels;
+#[cfg(test)]
+pub(crate) mod mock_gpu;
 pub mod nn;
 pub mod optimizer;
 mod params;
 pub mod precision;
 pub mod rng;
 mod shim;
+mod upload;
 
-pub use device::{DeviceChoice, SideStream, on};
-pub use dropout::Dropout;
+pub use device::{DeviceChoice, SideStream};
+pub use dropout::{Dropout, SharedRows};
+pub use fresh_gradients::FreshGradients;
 pub use gradients::GradientBuckets;
 pub use optimizer::{Adam, AdamSettings, ParameterGroup};
 pub use params::{HEADS, Init, Parameter, Parameters, Slot};
 pub use precision::Precision;
+pub use upload::{Arena, Table, Uploaded, on};

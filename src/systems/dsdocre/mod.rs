@@ -10,6 +10,7 @@ mod extractor;
 mod instances;
 mod model;
 mod parity;
+mod pretrain_tables;
 mod pretrainer;
 mod ranker;
 mod rows;

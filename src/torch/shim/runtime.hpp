@@ -35,6 +35,11 @@ inline at::Tensor drawn(at::Generator& generator, at::IntArrayRef shape, bool no
   return normal ? values.normal_(from, to, generator) : values.uniform_(from, to, generator);
 }
 
+// Whether a GPU rounds 32-bit numbers to TF32 when it multiplies them.
+inline void choose_gpu_products(bool tf32) { at::globalContext().setAllowTF32CuBLAS(tf32); }
+// It never does so in recurrent layers, against libtorch's default.
+inline void make_gpu_recurrence_exact() { at::globalContext().setAllowTF32CuDNN(false); }
+
 inline c10::impl::VirtualGuardImpl cuda() {
   return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA);
 }
