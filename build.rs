@@ -132,7 +132,8 @@ fn compiler() -> cc::Build {
     build
 }
 
-fn compile_shim(torch: &Path) {
+/// A compiler of C++ that reads the headers of libtorch.
+fn shim_compiler(torch: &Path) -> cc::Build {
     let include = torch.join("include");
     let mut build = compiler();
     for warning in WARNINGS {
@@ -150,11 +151,17 @@ fn compile_shim(torch: &Path) {
         // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a
         // plain loop.
         .flag("-fopenmp");
+    build
+}
+
+fn compile_shim(torch: &Path) {
+    shim_compiler(torch).opt_level(3).file("src/torch/shim/shim.cpp").compile("docre_shim");
     // For the headers that are named gloo/….
-    let mut c10d = build.clone();
+    let mut c10d = shim_compiler(torch);
     c10d.include("src/torch/shim").define("USE_C10D_GLOO", None);
     c10d.opt_level(1).file("src/torch/shim/c10d.cpp").compile("docre_c10d");
-    build.opt_level(3).file("src/torch/shim/shim.cpp").compile("docre_shim");
+    // A library of its own, of which tests alone take something.
+    shim_compiler(torch).opt_level(1).file("src/torch/shim/mock_gpu.cpp").compile("docre_mock_gpu");
     if env::var_os("CARGO_FEATURE_MPI").is_some() {
         let mpicc = env::var("MPICC").unwrap_or_else(|_| "mpicc".into());
         println!("cargo:rerun-if-env-changed=MPICC");

@@ -367,7 +367,7 @@ impl Bench<'_> {
             sampler: sampler(&documents, (1, batch), &settings)?,
             views: loaded.views(1)?,
             batch,
-            budget: self.recipe.pretrain.tokens_per_micro_batch,
+            budget: self.recipe.pretrain.token_budget(self.session.device),
             seed: 1,
         };
         let objective = Pretrainer { model: &loaded.model, settings: &settings };
@@ -382,7 +382,7 @@ impl Bench<'_> {
             false,
         )?;
         let schedule = &self.recipe.finetune;
-        let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
+        let (batch, budget) = (schedule.batch, schedule.token_budget(self.session.device));
         let alone = TrainingSource::alone(store);
         let source = ExtractionSource::new(&*loaded.model, &alone, batch, budget, 1)?;
         let settings = self.recipe.settings_of::<DsdocreSettings>()?;

@@ -37,7 +37,7 @@ pub use registry::{encoder_flops, encoder_size};
 pub use spec::{EncoderSpec, build};
 pub use word_vectors::WordVectors;
 
-use crate::torch::{Parameters, on};
+use crate::torch::{Parameters, Table, Uploaded, on};
 use crate::{Error, Result};
 
 /// Packed documents: T tokens, one document after the other, without padding.
@@ -59,6 +59,19 @@ impl TokenStream {
     pub fn new(ids: &[i64], positions: &[i64], offsets: &[i64], device: Device) -> Result<Self> {
         let (ids, positions) = (on(ids, device)?, on(positions, device)?);
         Ok(Self { ids, positions, segments: Segments::new(offsets, device)? })
+    }
+
+    /// A stream of tables that reached the device in one copy.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn uploaded(
+        [ids, positions, device_offsets]: [Table; 3],
+        offsets: &[i64],
+        tables: &Uploaded,
+    ) -> Result<Self> {
+        let segments = Segments::uploaded(offsets, tables.table_of_32_bits(device_offsets)?)?;
+        Ok(Self { ids: tables.table(ids)?, positions: tables.table(positions)?, segments })
     }
 }
 

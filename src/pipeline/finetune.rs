@@ -80,7 +80,7 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         }
     };
     let new = stage.new_model(task.start);
-    let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
+    let (batch, budget) = (schedule.batch, schedule.token_budget(session.device));
     let precision = session.precision(schedule.precision);
     let trained = if let Some(settings) = task.settings.get::<EvidenceSettings>() {
         stores.iter().try_for_each(|store| check_evidence(store.folder(), store))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Cuda, Device, Tensor};
 
 use crate::corpus::RelationSet;
 use crate::encoders;
@@ -537,6 +537,9 @@ impl<M: Model> Loaded<M> {
             .into_iter()
             .map(|(name, tensor)| Ok((name, host_copy(&tensor)?)))
             .collect::<Result<_>>()?;
+        if let Device::Cuda(index) = self.model.parameters().device() {
+            Cuda::synchronize(i64::try_from(index).unwrap_or(i64::MAX));
+        }
         Ok(CheckpointContent {
             encoder_config: self.model.encoder_config(),
             encoder,
@@ -551,6 +554,14 @@ impl<M: Model> Loaded<M> {
     }
 }
 
+/// A copy in host memory. That of a GPU is still under way, to pinned memory, which libtorch keeps
+/// for the next checkpoint: a copy to other memory goes through a small buffer, part by part. It is
+/// made where so much memory cannot be pinned.
 fn host_copy(tensor: &Tensor) -> Result<Tensor> {
-    Ok(tensor.f_detach()?.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true)?)
+    let (value, kind) = (tensor.f_detach()?, tensor.f_kind()?);
+    let copy = |under_way| value.f_to_device_(Device::Cpu, kind, under_way, true);
+    match copy(tensor.device().is_cuda()) {
+        Ok(copy) => Ok(copy),
+        Err(_) => Ok(copy(false)?),
+    }
 }

@@ -78,7 +78,7 @@ pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Chec
         sampler,
         views: loaded.views(seed)?,
         batch: schedule.batch,
-        budget: schedule.tokens_per_micro_batch,
+        budget: schedule.token_budget(run.session.device),
         seed,
     };
     let pretrainer = Pretrainer { model: &loaded.model, settings };

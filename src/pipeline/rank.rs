@@ -48,7 +48,7 @@ pub fn rank(run: &ActiveRun, shards: &Path) -> Result<Checkpoint> {
         rows,
         views: loaded.views(seed)?,
         settings,
-        budget: schedule.tokens_per_micro_batch,
+        budget: schedule.token_budget(run.session.device),
         seed,
     };
     let ranker = Ranker { model: &loaded.model };

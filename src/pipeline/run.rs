@@ -244,7 +244,7 @@ impl<'a> Pipeline<'a> {
                 annotated: annotated.as_deref(),
                 output: &output.join(name),
                 keep: KEPT,
-                tokens: 2 * recipe.rank.tokens_per_micro_batch,
+                tokens: 2 * recipe.rank.token_budget(session.device),
             };
             score(&task, session)?;
         }

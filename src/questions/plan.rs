@@ -35,6 +35,14 @@ use crate::{Error, Result};
 /// Numbers that the backward pass keeps a token, layer and channel (docs/design.md).
 const KEPT_PER_CHANNEL: f64 = 14.0;
 
+/// Share of the rate of matrix products that training is assumed to reach: an estimate for
+/// BERT-base on one H200 in micro-batches of 8,600 tokens (docs/design.md).
+const SHARE: f64 = 0.15;
+
+/// Seconds that a host takes at least to start the kernels of a micro-batch, forward and backward,
+/// whatever its size: 7 µs for each of up to 900 (docs/design.md).
+const FIXED_S: f64 = 0.006;
+
 /// Where the run will take place, as the flags of `plan` say it.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct PlanOptions {
@@ -48,8 +56,9 @@ pub struct PlanOptions {
     /// measured on this machine's CPU]
     #[arg(long, value_name = "T")]
     pub tflops: Option<f64>,
-    /// Share of that speed that training reaches
-    #[arg(long, value_name = "S", default_value_t = 0.4)]
+    /// Share of that speed that training reaches [default: 0.15, estimated for BERT-base on an
+    /// H200]
+    #[arg(long, value_name = "S", default_value_t = SHARE, hide_default_value = true)]
     pub share: f64,
 }
 
@@ -228,7 +237,8 @@ impl RunEstimate {
         let passes = if work.trains { 3.0 } else { 1.0 };
         let flops =
             passes * work.flops.unwrap_or_default() * work.documents_per_step * work.steps as f64;
-        let budget = work.schedule.tokens_per_micro_batch as f64;
+        let device = if work.recipe.device == "cpu" { Device::Cpu } else { Device::Cuda(0) };
+        let budget = work.schedule.token_budget(device) as f64;
         let tokens = (work.documents_per_step / working).max(1.0) * work.corpus.tokens;
         // Weights, and in training gradients and two moments, in 32 bits.
         let numbers = if work.trains { 4.0 } else { 1.0 } * parameters;
@@ -243,13 +253,18 @@ impl RunEstimate {
                 limit / 1e9
             ));
         }
+        let micro_batches = (tokens / budget).ceil();
+        // The forward pass is a third of it. A CPU starts nothing elsewhere.
+        let fixed = if device == Device::Cpu { 0.0 } else { FIXED_S * passes / 3.0 };
+        let fixed = fixed * micro_batches * work.steps as f64;
+        let computing = flops / (rate * working);
         self.stages.push(StageEstimate {
             stage: work.stage.clone(),
             steps: work.steps,
             documents_per_step: work.documents_per_step,
-            micro_batches: (tokens / budget).ceil(),
+            micro_batches,
             flops,
-            hours: flops / (rate * working) / 3600.0,
+            hours: computing.max(fixed) / 3600.0,
             parameters: model.parameters,
             memory_gb: (4.0 * (numbers + kept) + of_training(all.min(limit))) / 1e9,
             checkpoint_gb: of_training(12.0 * parameters / 1e9),

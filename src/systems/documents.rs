@@ -8,7 +8,7 @@ use crate::encoders::TokenStream;
 use crate::text::{
     PackedViews, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, pack, view,
 };
-use crate::torch::{Dropout, on};
+use crate::torch::{Arena, Dropout, Table, on};
 use crate::train::Forward;
 
 /// How documents become token streams in one stage.
@@ -29,6 +29,15 @@ pub struct PackedDocuments {
     pub views: PackedViews,
     /// One dropout key a token, `[tokens]`: a function of (seed, step, item, token).
     pub token_keys: Vec<i64>,
+}
+
+/// Where an arena holds the tables of packed documents.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DocumentTables {
+    /// Pieces, positions and offsets of the stream.
+    pub stream: [Table; 3],
+    /// Where the mentions start.
+    pub mentions: Table,
 }
 
 impl DocumentViews {
@@ -73,15 +82,31 @@ impl PackedDocuments {
         TokenStream::new(&views.ids, &views.positions, &views.offsets, device)
     }
 
+    /// Puts the tables of stream and mentions into an arena.
+    pub fn lay(&self, arena: &mut Arena) -> DocumentTables {
+        let views = &self.views;
+        DocumentTables {
+            stream: [&views.ids, &views.positions, &views.offsets].map(|table| arena.add(table)),
+            mentions: arena.add(&views.mention_table),
+        }
+    }
+
     /// Entity vectors: the element-wise maximum over the states of each entity's start markers
     /// (docs/systems.md, D.1). `states` [T, d] → [E, d].
     ///
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn entity_vectors(&self, states: &Tensor) -> Result<Tensor> {
-        let table = on(&self.views.mention_table, states.device())?;
+        self.entity_vectors_at(states, &on(&self.views.mention_table, states.device())?)
+    }
+
+    /// The same with `table`, where the mentions start, on the device.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn entity_vectors_at(&self, states: &Tensor, table: &Tensor) -> Result<Tensor> {
         let width = self.views.mention_width as i64;
-        let mentions = states.f_index_select(0, &table)?.f_view([-1, width, states.size()[1]])?;
+        let mentions = states.f_index_select(0, table)?.f_view([-1, width, states.size()[1]])?;
         Ok(mentions.f_to_kind(Kind::Float)?.f_amax([1], false)?)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::positive_unlabelled::{RiskRule, RiskTotals, risk_sum};
 use super::{AttentionTargets, Classes, EvidenceRule, EvidenceWeights, ScoredBatch, row_dropout};
@@ -353,7 +353,11 @@ impl Foundation {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn pass<K: AsRef<[i64]>>(&self, forward: Forward, keys: impl Fn() -> K) -> Result<Pass> {
-        let mask = |p| row_dropout(p, forward, self.parameters.device(), &keys);
+        let mask = |p| match self.parameters.device() {
+            Device::Cpu => row_dropout(p, forward, Device::Cpu, &keys),
+            // A GPU draws masks without keys.
+            _ => row_dropout(p, forward, Device::Cpu, || [0; 0]),
+        };
         Pass::new(&*self.encoder, self.dropout, (forward.train, forward.precision), mask)
     }
 }

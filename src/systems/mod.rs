@@ -41,7 +41,7 @@ pub mod words;
 pub use crate::torch::on;
 pub use attention_targets::{AttentionTargets, PairTarget};
 pub use classes::{Classes, NaClass};
-pub use documents::{DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
+pub use documents::{DocumentTables, DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use libloading::Library;
 use tch::Cuda;
 
-use super::shim::{check, docre_allow_tf32};
+use super::shim::{check, docre_gpu_products};
 use crate::{Error, Result};
 
 /// The half that needs a GPU. It lies beside [`CPU_HALF`].
@@ -199,7 +199,7 @@ pub fn device_name(index: usize) -> Option<String> {
 /// If libtorch rejects the setting.
 pub fn allow_tf32(allowed: bool) -> Result<()> {
     // SAFETY: a plain call with a number.
-    check(unsafe { docre_allow_tf32(c_int::from(allowed)) })
+    check(unsafe { docre_gpu_products(c_int::from(allowed)) })
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@
 use std::ffi::c_void;
 use std::str::FromStr;
 
-use tch::kind::Element;
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::cuda::{self, open_cuda};
 use super::shim::{
@@ -136,14 +135,6 @@ fn cpu_unasked(sign: &str, error: &Error) -> Error {
     let hint =
         error.hint().unwrap_or("use `--device cpu` to train on the CPU all the same").to_owned();
     Error::recipe(format!("this machine has a GPU ({sign}), but {error}")).with_hint(hint)
-}
-
-/// Host values as a tensor on `device`.
-///
-/// # Errors
-/// If libtorch rejects the copy.
-pub fn on<T: Element>(values: &[T], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
 }
 
 /// Sets the number of threads an operation may use.

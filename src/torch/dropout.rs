@@ -15,8 +15,19 @@ use crate::{Error, Result};
 pub struct Dropout {
     /// The probability of dropping.
     pub p: f64,
-    /// int64 `[tokens]`.
+    /// int64 `[tokens]`; not read on CUDA.
     pub token_keys: Tensor,
+    /// On CUDA, rows that share a mask; each row has its own where this is `None`.
+    pub shared: Option<SharedRows>,
+}
+
+/// Rows of a stream that share the row of a dropout mask.
+#[derive(Debug)]
+pub struct SharedRows {
+    /// Number of rows of the mask.
+    pub count: i64,
+    /// The row of the mask of each row of the stream; int64 `[tokens]`.
+    pub of_tokens: Tensor,
 }
 
 impl Dropout {
@@ -28,7 +39,7 @@ impl Dropout {
         if !(0.0..1.0).contains(&p) {
             return Err(Error::recipe(format!("dropout must lie in [0, 1), not {p}")));
         }
-        Ok(Self { p, token_keys })
+        Ok(Self { p, token_keys, shared: None })
     }
 
     /// Dropout of rows that all documents of a pass share, such as a table of distances. The masks
@@ -68,7 +79,7 @@ fn mix(value: u64) -> u64 {
 /// If shapes or kinds do not fit.
 pub fn dropout(x: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
     match dropout {
-        Some(active) if active.p > 0.0 && x.device().is_cuda() => Ok(x.f_dropout(active.p, true)?),
+        Some(active) if active.p > 0.0 && x.device().is_cuda() => by_library(x, active),
         // SAFETY: the pointers are to live tensors; a null residual adds nothing.
         Some(active) if active.p > 0.0 => produce(|out| unsafe {
             docre_dropout(
@@ -82,6 +93,15 @@ pub fn dropout(x: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tenso
         }),
         _ => Ok(x.shallow_clone()),
     }
+}
+
+/// The same with masks of libtorch's own generator.
+fn by_library(x: &Tensor, active: &Dropout) -> Result<Tensor> {
+    let Some(SharedRows { count, of_tokens }) = &active.shared else {
+        return Ok(x.f_dropout(active.p, true)?);
+    };
+    let ones = Tensor::f_ones([*count, x.size2()?.1], (x.kind(), x.device()))?;
+    Ok(x.f_mul(&ones.f_dropout(active.p, true)?.f_index_select(0, of_tokens)?)?)
 }
 
 #[cfg(test)]
@@ -150,5 +170,23 @@ mod tests {
         assert_eq!(dropout(&x, Some(&Dropout::new(0.0, keys(0, 3)).unwrap()), 0).unwrap(), x);
         assert!(Dropout::new(1.0, keys(0, 3)).is_err());
         assert!(dropout(&x, Some(&Dropout::new(0.5, keys(0, 2)).unwrap()), 0).is_err());
+    }
+
+    #[test]
+    fn rows_that_share_a_mask_are_dropped_alike_by_the_library() {
+        let of_tokens = Tensor::from_slice(&[0i64, 0, 0, 1, 3, 3]);
+        let shared = Some(SharedRows { count: 4, of_tokens });
+        let locked = Dropout { shared, ..Dropout::new(0.5, Tensor::new()).unwrap() };
+        let x = Tensor::ones([6, 200], OPTIONS).set_requires_grad(true);
+        let y = by_library(&x, &locked).unwrap();
+        assert_eq!((y.get(1), y.get(2), y.get(5)), (y.get(0), y.get(0), y.get(4)));
+        // Masks of 200 fair coins.
+        assert!(!y.get(3).equal(&y.get(0)) && !y.get(4).equal(&y.get(3)));
+        let kept = y.gt(0.0).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+        // Three masks count: 5·√(0.25/600) = 0.1.
+        assert!((kept - 0.5).abs() < 0.15, "{kept}");
+        assert_eq!(y.max().double_value(&[]), 2.0);
+        y.sum(Kind::Float).backward();
+        assert_eq!(x.grad(), y.detach());
     }
 }

@@ -1,9 +1,13 @@
-//! Gradients as views into a few flat buckets: one norm, one all-reduce and one fill a bucket.
+//! Gradients as views into a few flat buckets: one norm, one all-reduce and one fill a bucket. On a
+//! GPU backward makes gradients anew, and they move to the buckets only where ranks add them up.
 //!
 //! Not for: summing them over ranks (`ranks`) or using them (`optimizer`).
 
+use std::sync::Arc;
+
 use tch::{Kind, Tensor};
 
+use super::fresh_gradients::FreshGradients;
 use super::shim::{check, docre_set_grad, docre_square_sum};
 use crate::{Error, Result};
 
@@ -11,28 +15,56 @@ use crate::{Error, Result};
 /// which backward finishes them.
 #[derive(Debug)]
 pub struct GradientBuckets {
-    /// Flat tensors that gradients are views into.
+    /// Flat tensors that gradients are views into; none on a GPU without other ranks.
     buckets: Vec<Tensor>,
     bucket_of: Vec<usize>,
+    /// The gradients of a GPU.
+    fresh: Option<Arc<FreshGradients>>,
 }
 
+/// A bucket on a GPU: its flat tensor if ranks add up there, and its parameters with their parts.
+type FreshBucket = (Option<Tensor>, Vec<(Tensor, Option<Tensor>)>);
+
 impl GradientBuckets {
-    /// Gives every parameter a zero gradient inside a bucket; a bucket is closed before it exceeds
-    /// `bucket_bytes`, but holds at least one parameter. Backward adds to these views in place. A
-    /// gradient must not be replaced or unset from then on.
+    /// Plans buckets; one is closed before it exceeds `bucket_bytes`, but holds at least one
+    /// parameter. `shared` says whether ranks add gradients up.
+    ///
+    /// On the CPU every parameter has a zero gradient inside a bucket, to which backward adds in
+    /// place. On a GPU parameters have no gradient until backward, and [`Self::fresh`] moves them.
+    /// A gradient must not be replaced or unset from then on.
     ///
     /// # Errors
     /// [`Error::Bug`] for a parameter that is not fp32 (master weights are).
-    pub fn new(parameters: &[(String, Tensor)], bucket_bytes: usize) -> Result<Self> {
+    pub fn new(parameters: &[(String, Tensor)], bucket_bytes: usize, shared: bool) -> Result<Self> {
+        let plan = plan(parameters, bucket_bytes);
         let mut bucket_of = vec![0; parameters.len()];
-        let mut buckets = Vec::new();
-        for members in plan(parameters, bucket_bytes) {
-            for &member in &members {
-                bucket_of[member] = buckets.len();
-            }
-            buckets.push(install(parameters, &members)?);
+        for (bucket, members) in plan.iter().enumerate() {
+            members.iter().for_each(|&member| bucket_of[member] = bucket);
         }
-        Ok(Self { buckets, bucket_of })
+        if let Some((name, parameter)) = parameters.iter().find(|(_, p)| p.kind() != Kind::Float) {
+            return Err(Error::Bug(format!(
+                "parameter `{name}` is {:?}, but master weights are fp32",
+                parameter.kind()
+            )));
+        }
+        if parameters.first().is_some_and(|(_, parameter)| parameter.device().is_cuda()) {
+            let buckets: Vec<FreshBucket> = plan
+                .iter()
+                .map(|members| fresh_bucket(parameters, members, shared))
+                .collect::<Result<_>>()?;
+            let (flat, members): (Vec<_>, Vec<_>) = buckets.into_iter().unzip();
+            let fresh = FreshGradients::new(bucket_of.clone(), members);
+            let buckets = flat.into_iter().flatten().collect();
+            return Ok(Self { buckets, bucket_of, fresh: Some(Arc::new(fresh)) });
+        }
+        let buckets =
+            plan.iter().map(|members| install(parameters, members)).collect::<Result<_>>()?;
+        Ok(Self { buckets, bucket_of, fresh: None })
+    }
+
+    /// What moves gradients into the buckets on a GPU.
+    pub fn fresh(&self) -> Option<&Arc<FreshGradients>> {
+        self.fresh.as_ref()
     }
 
     /// The flat tensors, fp32 `[numbers]`, in the order in which backward fills them.
@@ -55,6 +87,9 @@ impl GradientBuckets {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn zero(&self) -> Result<()> {
+        if let Some(fresh) = &self.fresh {
+            return fresh.clear();
+        }
         self.tensors().try_for_each(|flat| Ok(flat.shallow_clone().f_zero_().map(drop)?))
     }
 
@@ -64,6 +99,9 @@ impl GradientBuckets {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn norm(&self) -> Result<f64> {
+        if let Some(norm) = self.norm_on_device()? {
+            return Ok(f64::try_from(norm)?);
+        }
         let mut squares = 0.0;
         for flat in self.tensors() {
             let mut sum = 0.0;
@@ -74,7 +112,16 @@ impl GradientBuckets {
         Ok(squares.sqrt())
     }
 
-    /// Multiplies all gradients by `factor`.
+    /// On a GPU the global 2-norm as a scalar that is still being computed.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn norm_on_device(&self) -> Result<Option<Tensor>> {
+        self.fresh.as_ref().map(|fresh| fresh.norm()).transpose()
+    }
+
+    /// Multiplies all gradients in the buckets by `factor`. On a GPU the optimiser divides them
+    /// ([`Adam::step`](super::Adam::step)).
     ///
     /// # Errors
     /// If libtorch rejects an operation.
@@ -104,23 +151,42 @@ fn plan(parameters: &[(String, Tensor)], bucket_bytes: usize) -> Vec<Vec<usize>>
     plan
 }
 
-/// Makes parts of one zeroed flat tensor the gradients of the members.
-fn install(parameters: &[(String, Tensor)], members: &[usize]) -> Result<Tensor> {
+/// A zeroed flat tensor for the members, and the part of each.
+fn flat_bucket(
+    parameters: &[(String, Tensor)],
+    members: &[usize],
+) -> Result<(Tensor, Vec<Tensor>)> {
     let total: usize = members.iter().map(|&member| parameters[member].1.numel()).sum();
     let flat = Tensor::f_zeros([total as i64], (Kind::Float, parameters[members[0]].1.device()))?;
-    let mut offset = 0;
-    for (name, parameter) in members.iter().map(|&member| &parameters[member]) {
-        if parameter.kind() != Kind::Float {
-            return Err(Error::Bug(format!(
-                "parameter `{name}` is {:?}, but master weights are fp32",
-                parameter.kind()
-            )));
-        }
+    let (mut offset, mut views) = (0, Vec::new());
+    for (_, parameter) in members.iter().map(|&member| &parameters[member]) {
         let count = parameter.numel() as i64;
-        let view = flat.f_narrow(0, offset, count)?.f_view(parameter.size().as_slice())?;
+        views.push(flat.f_narrow(0, offset, count)?.f_view(parameter.size().as_slice())?);
+        offset += count;
+    }
+    Ok((flat, views))
+}
+
+fn fresh_bucket(
+    parameters: &[(String, Tensor)],
+    members: &[usize],
+    shared: bool,
+) -> Result<FreshBucket> {
+    let own = members.iter().map(|&member| parameters[member].1.shallow_clone());
+    if !shared {
+        return Ok((None, own.map(|parameter| (parameter, None)).collect()));
+    }
+    let (flat, views) = flat_bucket(parameters, members)?;
+    Ok((Some(flat), own.zip(views.into_iter().map(Some)).collect()))
+}
+
+/// Makes parts of one zeroed flat tensor the gradients of the members.
+fn install(parameters: &[(String, Tensor)], members: &[usize]) -> Result<Tensor> {
+    let (flat, views) = flat_bucket(parameters, members)?;
+    for (&member, view) in members.iter().zip(views) {
+        let parameter = &parameters[member].1;
         // SAFETY: both tensors are alive; the shim stores a reference of its own.
         check(unsafe { docre_set_grad(parameter.shallow_clone().as_mut_ptr(), view.as_ptr()) })?;
-        offset += count;
     }
     Ok(flat)
 }
@@ -143,7 +209,7 @@ mod tests {
     #[test]
     fn backward_adds_into_the_buckets() {
         let list = parameters(&[&[2, 3], &[4], &[5]]);
-        let buckets = GradientBuckets::new(&list, 40).unwrap();
+        let buckets = GradientBuckets::new(&list, 40, false).unwrap();
         assert_eq!(
             (buckets.buckets.len(), [0, 1, 2].map(|parameter| buckets.bucket_of(parameter))),
             (2, [1, 0, 0])
@@ -169,7 +235,7 @@ mod tests {
     #[test]
     fn the_norm_is_that_of_all_gradients_together() {
         let list = parameters(&[&[3], &[4]]);
-        let buckets = GradientBuckets::new(&list, 1).unwrap();
+        let buckets = GradientBuckets::new(&list, 1, false).unwrap();
         (&list[0].1 * 2.0 + (&list[1].1 * 3.0).sum(Kind::Float)).sum(Kind::Float).backward();
         // Gradients 2 (three times) and 9 (four times).
         assert!((buckets.norm().unwrap() - 336f64.sqrt()).abs() < 1e-9);
@@ -180,7 +246,7 @@ mod tests {
     #[test]
     fn the_norm_has_the_same_bits_for_every_number_of_threads() {
         let list = vec![("p".to_owned(), Tensor::zeros([1_000_003], (Kind::Float, Device::Cpu)))];
-        let buckets = GradientBuckets::new(&list, 1).unwrap();
+        let buckets = GradientBuckets::new(&list, 1, false).unwrap();
         buckets
             .tensors()
             .for_each(|flat| flat.shallow_clone().copy_(&Generator::of_test(1).randn(flat.size())));

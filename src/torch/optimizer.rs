@@ -8,7 +8,7 @@ use std::ffi::c_int;
 use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
 
-use super::shim::{check, docre_fused_adam};
+use super::shim::{check, docre_fused_adam, docre_list_add, pointer};
 use crate::{Error, Result};
 
 /// The constants of Adam and its variants.
@@ -107,21 +107,19 @@ impl Adam {
         self.groups.iter_mut().map(|(settings, _)| settings)
     }
 
-    /// One update of every parameter that has a gradient.
+    /// One update of every parameter that has a gradient. With a `divisor`, gradients are divided
+    /// by it in the same pass, and keep that value.
     ///
     /// # Errors
     /// If libtorch rejects a tensor.
-    pub fn step(&mut self) -> Result<()> {
+    pub fn step(&mut self, divisor: Option<f64>) -> Result<()> {
         for (settings, slots) in &self.groups {
             let with_grad: Vec<(&Moments, Tensor)> = slots
                 .iter()
                 .map(|slot| (slot, slot.parameter.grad()))
                 .filter(|(_, grad)| grad.defined())
                 .collect();
-            for (slot, _) in &with_grad {
-                let _same = slot.step.shallow_clone().f_add_scalar_(1.0)?;
-            }
-            update(settings, &with_grad)?;
+            update(settings, &with_grad, divisor)?;
         }
         Ok(())
     }
@@ -166,17 +164,22 @@ impl Adam {
     }
 }
 
-/// The fused kernel over a group's lists.
-fn update(settings: &AdamSettings, slots: &[(&Moments, Tensor)]) -> Result<()> {
+/// Counts the step, and runs the fused kernel over a group's lists.
+fn update(
+    settings: &AdamSettings,
+    slots: &[(&Moments, Tensor)],
+    divisor: Option<f64>,
+) -> Result<()> {
     fn list<'a>(
         slots: &'a [(&Moments, Tensor)],
         part: impl Fn(&'a (&Moments, Tensor)) -> &'a Tensor,
     ) -> Vec<*const C_tensor> {
         slots.iter().map(|slot| part(slot).as_ptr()).collect()
     }
-    if slots.is_empty() {
-        return Ok(());
-    }
+    let Some((first, _)) = slots.first() else { return Ok(()) };
+    // Filling a number waits for nobody, copying one to a GPU would.
+    let options = (Kind::Float, first.parameter.device());
+    let divisor = divisor.map(|divisor| Tensor::f_full([0i64; 0], divisor, options)).transpose()?;
     let parameters = list(slots, |(slot, _)| &slot.parameter);
     let grads = list(slots, |(_, grad)| grad);
     let means = list(slots, |(slot, _)| &slot.mean);
@@ -186,8 +189,10 @@ fn update(settings: &AdamSettings, slots: &[(&Moments, Tensor)]) -> Result<()> {
     let steps = list(slots, |(slot, _)| &slot.step);
     let AdamSettings { lr, betas: (beta1, beta2), eps, weight_decay, decoupled, amsgrad } =
         *settings;
-    // SAFETY: six arrays (`largest` only where AMSGrad reads it) of `slots.len()` pointers to
-    // tensors that `slots` keeps alive.
+    // SAFETY: arrays of `slots.len()` pointers to tensors that `slots` keeps alive (`largest` only
+    // where AMSGrad reads it), and a pointer to a live tensor or null.
+    check(unsafe { docre_list_add(steps.as_ptr(), slots.len(), 1.0) })?;
+    // SAFETY: as above.
     check(unsafe {
         docre_fused_adam(
             parameters.as_ptr(),
@@ -197,6 +202,7 @@ fn update(settings: &AdamSettings, slots: &[(&Moments, Tensor)]) -> Result<()> {
             largest.as_ptr(),
             steps.as_ptr(),
             slots.len(),
+            pointer(divisor.as_ref()),
             lr,
             beta1,
             beta2,
@@ -261,7 +267,7 @@ mod tests {
         for _ in 0..steps {
             buckets.zero().unwrap();
             loss(list).backward();
-            optimizer.step().unwrap();
+            optimizer.step(None).unwrap();
         }
     }
 
@@ -279,7 +285,7 @@ mod tests {
             let weights = list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0));
             let after = |(p, w): (f64, f64)| plain::adam(&settings, p, |p| 2.0 * w * p, 10);
             let expected: Vec<f64> = values(&list).into_iter().zip(weights).map(after).collect();
-            let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
+            let buckets = GradientBuckets::new(&list, 1 << 20, false).unwrap();
             run(&list, &buckets, &mut adam(&list, settings), 10);
             for (got, expected) in values(&list).iter().zip(&expected) {
                 assert!(
@@ -293,7 +299,7 @@ mod tests {
     #[test]
     fn saved_state_continues_bit_for_bit() {
         let list = parameters();
-        let buckets = GradientBuckets::new(&list, 8).unwrap();
+        let buckets = GradientBuckets::new(&list, 8, false).unwrap();
         let mut first = adam(&list, SETTINGS);
         run(&list, &buckets, &mut first, 3);
         let weights: Vec<_> = list.iter().map(|(_, p)| p.detach().copy()).collect();
@@ -334,7 +340,7 @@ mod tests {
             settings: AdamSettings { lr, weight_decay: 0.0, ..SETTINGS },
         };
         let mut optimizer = Adam::new(&[group(0, 0.0), group(1, 1e-2)]).unwrap();
-        let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
+        let buckets = GradientBuckets::new(&list, 1 << 20, false).unwrap();
         run(&list, &buckets, &mut optimizer, 1);
         let after = values(&list);
         assert_eq!(before[..35], after[..35]);

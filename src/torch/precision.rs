@@ -3,11 +3,13 @@
 //! Weights are kept in fp32 and cast where they are used: no autocast, so that every cast can be
 //! read in the code.
 
+use std::ffi::c_int;
 use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, Kind};
 
 use super::rng::Generator;
+use super::shim::{check, docre_exact_gpu_recurrence, docre_gpu_products};
 use crate::Result;
 
 /// The kind of the matrix products.
@@ -28,6 +30,26 @@ impl Precision {
             Self::Bf16 => Kind::BFloat16,
         }
     }
+}
+
+/// How GPUs multiply the numbers that have 32 bits from here on, in the whole process: the layers
+/// above a bf16 encoder in TF32, which keeps three bits more than bf16 does; those of an fp32 model
+/// exactly. Without a call (as in `verify`) products are exact.
+///
+/// # Errors
+/// If libtorch rejects the choice.
+pub fn choose_gpu_products(precision: Precision) -> Result<()> {
+    // SAFETY: a plain call with a number.
+    check(unsafe { docre_gpu_products(c_int::from(precision == Precision::Bf16)) })
+}
+
+/// Makes the LSTMs of GPUs multiply in 32 bits exactly; libtorch's own choice is TF32.
+///
+/// # Errors
+/// If libtorch rejects the choice.
+pub fn make_gpu_recurrence_exact() -> Result<()> {
+    // SAFETY: a plain call.
+    check(unsafe { docre_exact_gpu_recurrence() })
 }
 
 /// The FLOP/s of a large matrix product, the best of several within about a quarter of a second.
@@ -66,5 +88,22 @@ mod tests {
         // Any processor of this century lies between these.
         let rate = matmul_rate(Device::Cpu, Precision::Fp32).unwrap();
         assert!((1e8..1e15).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn only_the_heads_of_a_bf16_model_are_rounded_to_tf32() {
+        use crate::torch::shim::{docre_gpu_products_are_tf32, docre_gpu_recurrence_is_tf32};
+        let asked = |ask: unsafe extern "C" fn(*mut c_int) -> c_int| {
+            let mut tf32 = -1;
+            // SAFETY: the number is ours.
+            check(unsafe { ask(&raw mut tf32) }).unwrap();
+            tf32
+        };
+        for (precision, tf32) in [(Precision::Bf16, 1), (Precision::Fp32, 0)] {
+            choose_gpu_products(precision).unwrap();
+            make_gpu_recurrence_exact().unwrap();
+            assert_eq!(asked(docre_gpu_products_are_tf32), tf32);
+            assert_eq!(asked(docre_gpu_recurrence_is_tf32), 0);
+        }
     }
 }

@@ -9,8 +9,8 @@ use tch::Tensor;
 use super::division::Division;
 use crate::Result;
 use crate::ranks::{FixedTree, GradientReducer, World};
-use crate::torch::GradientBuckets;
 use crate::torch::hooks::{self, HookGuard};
+use crate::torch::{FreshGradients, GradientBuckets};
 
 /// Size of a gradient bucket in bytes: large enough for the wire, small enough to overlap.
 pub(super) const BUCKET_BYTES: usize = 32 << 20;
@@ -18,7 +18,12 @@ pub(super) const BUCKET_BYTES: usize = 32 << 20;
 /// How gradients are added up over ranks.
 pub(super) enum GradientSums {
     /// While the backward pass is still running, in the order of the library that carries them.
-    AsTheyCome { reducer: Arc<GradientReducer>, _hooks: Vec<HookGuard> },
+    AsTheyCome {
+        reducer: Arc<GradientReducer>,
+        /// What moves the gradients of a GPU into the buckets.
+        fresh: Option<Arc<FreshGradients>>,
+        _hooks: Vec<HookGuard>,
+    },
     /// After it, in one order.
     InOrder(FixedTree),
 }
@@ -34,25 +39,35 @@ impl GradientSums {
         if let Division::Fixed(leaves) = division {
             return Ok(Self::InOrder(FixedTree::new(leaves)));
         }
-        let flat = buckets.tensors().map(Tensor::shallow_clone).collect();
-        let owner = (0..parameters.len()).map(|index| buckets.bucket_of(index)).collect();
+        let flat = buckets.list();
+        // A GPU without other ranks has no buckets.
+        let owned = if flat.is_empty() { 0 } else { parameters.len() };
+        let owner = (0..owned).map(|index| buckets.bucket_of(index)).collect();
         let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
         let mut hooks = Vec::new();
         if world.communicator().carries() {
             for (index, (_, parameter)) in parameters.iter().enumerate() {
-                let reducer = Arc::clone(&reducer);
-                hooks.push(hooks::on_gradient_ready(
-                    parameter,
-                    Arc::new(move || reducer.ready(index)),
-                )?);
+                let (reducer, fresh) = (Arc::clone(&reducer), buckets.fresh().cloned());
+                let ready = move || {
+                    // Into the bucket first: the reducer sends what it holds.
+                    if let Some(fresh) = &fresh {
+                        fresh.ready(index);
+                    }
+                    reducer.ready(index);
+                };
+                hooks.push(hooks::on_gradient_ready(parameter, Arc::new(ready))?);
             }
         }
-        Ok(Self::AsTheyCome { reducer, _hooks: hooks })
+        Ok(Self::AsTheyCome { reducer, fresh: buckets.fresh().cloned(), _hooks: hooks })
     }
 
     /// Call before the backward pass of this rank's last micro-batch.
     pub fn arm(&self) -> Result<()> {
-        if let Self::AsTheyCome { reducer, .. } = self { reducer.arm() } else { Ok(()) }
+        let Self::AsTheyCome { reducer, fresh, .. } = self else { return Ok(()) };
+        if let Some(fresh) = fresh {
+            fresh.arm();
+        }
+        reducer.arm()
     }
 
     /// Call when the buckets hold the gradients of a leaf.
@@ -63,7 +78,12 @@ impl GradientSums {
     /// Returns when the buckets hold the sums over all ranks.
     pub fn finish(&mut self, world: &World, buckets: &GradientBuckets) -> Result<()> {
         match self {
-            Self::AsTheyCome { reducer, .. } => reducer.finish(),
+            Self::AsTheyCome { reducer, fresh, .. } => {
+                if let Some(fresh) = fresh {
+                    fresh.finish()?;
+                }
+                reducer.finish()
+            }
             Self::InOrder(tree) => tree.finish(world.communicator().as_ref(), &buckets.list()),
         }
     }

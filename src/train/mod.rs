@@ -9,6 +9,8 @@ mod schedule;
 
 mod loss_history;
 
+mod loss_sums;
+
 mod state;
 
 mod signals;

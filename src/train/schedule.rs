@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 use crate::{Error, Result};
 
@@ -49,6 +50,12 @@ pub enum NonFinite {
     Skip,
 }
 
+/// Most tokens of a micro-batch where the recipe leaves it open.
+const TOKENS_ON_CPU: usize = 8_192;
+
+/// The same on a GPU. BERT-base keeps about 350 KB a token there, 23 GB in all.
+const TOKENS_ON_GPU: usize = 65_536;
+
 /// Schedule and optimiser of one stage (docs/systems.md, C.18 and C.19).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Schedule {
@@ -81,7 +88,8 @@ pub struct Schedule {
     pub epsilon: f64,
     /// Largest global gradient norm; 0: no clipping.
     pub clip: f64,
-    /// Most tokens of a micro-batch; a longer document is a micro-batch of its own.
+    /// Most tokens of a micro-batch; a longer document is a micro-batch of its own. 0: 8,192 on a
+    /// CPU, 65,536 on a GPU.
     pub tokens_per_micro_batch: usize,
     /// Steps between checkpoints; 0: only at the end.
     pub checkpoint_steps: u64,
@@ -126,7 +134,7 @@ impl Schedule {
             no_decay: vec!["bias".into(), "LayerNorm.weight".into()],
             epsilon: 1e-6,
             clip: 1.0,
-            tokens_per_micro_batch: 8192,
+            tokens_per_micro_batch: 0,
             checkpoint_steps: 0,
             keep_checkpoints: 1,
             keep_every_steps: 0,
@@ -138,6 +146,16 @@ impl Schedule {
             patience: 0,
             non_finite: NonFinite::Stop,
             non_finite_limit: 10,
+        }
+    }
+
+    /// Most tokens of a micro-batch on `device`. A GPU needs many: with 8,192 tokens it would wait
+    /// for the host, which starts the same kernels for every micro-batch.
+    pub fn token_budget(&self, device: Device) -> usize {
+        match (self.tokens_per_micro_batch, device) {
+            (0, Device::Cpu) => TOKENS_ON_CPU,
+            (0, _) => TOKENS_ON_GPU,
+            (tokens, _) => tokens,
         }
     }
 
@@ -180,7 +198,6 @@ impl Schedule {
             ("head_rate", self.head_rate, not_negative(self.head_rate), "0 or more"),
             ("clip", self.clip, not_negative(self.clip), "0 or more"),
             ("warmup", self.warmup, (0.0..=1.0).contains(&self.warmup), "between 0 and 1"),
-            count("tokens_per_micro_batch", self.tokens_per_micro_batch),
             count("keep_checkpoints", self.keep_checkpoints),
         ];
         match rules.into_iter().find(|(_, _, holds, _)| !holds) {
@@ -202,5 +219,15 @@ mod tests {
         let rates: Vec<f64> =
             [5, 10, 55, 100].iter().map(|&step| schedule.rate_at(step, 100)).collect();
         assert_eq!(rates, [0.5, 1.0, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn the_token_budget_is_that_of_the_recipe_or_of_the_device() {
+        let budgets = |schedule: Schedule| {
+            [Device::Cpu, Device::Cuda(0)].map(|device| schedule.token_budget(device))
+        };
+        assert_eq!(budgets(Schedule::base()), [8_192, 65_536]);
+        let fixed = Schedule { tokens_per_micro_batch: 99, ..Schedule::base() };
+        assert_eq!(budgets(fixed), [99, 99]);
     }
 }

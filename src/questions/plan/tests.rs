@@ -21,8 +21,12 @@ const RECIPE: &str = r#"
 "#;
 
 fn planned(ranks_per_node: usize) -> RunEstimate {
-    let recipe = Recipe::parse(RECIPE, "test", &[]).unwrap();
-    let options = PlanOptions { nodes: 2, ranks_per_node, tflops: Some(0.5), share: 0.5 };
+    planned_on("cpu", ranks_per_node, 0.5)
+}
+
+fn planned_on(device: &str, ranks_per_node: usize, tflops: f64) -> RunEstimate {
+    let recipe = Recipe { device: device.into(), ..Recipe::parse(RECIPE, "test", &[]).unwrap() };
+    let options = PlanOptions { nodes: 2, ranks_per_node, tflops: Some(tflops), share: 0.5 };
     plan(&recipe, Path::new("/nowhere"), options).unwrap()
 }
 
@@ -123,6 +127,18 @@ fn an_epoch_of_fine_tuning_has_the_visits_of_all_sources() {
     assert_eq!(steps(&settings(&[&few])), 80.0);
     assert_eq!(steps(&settings(&[&source])), 230.0);
     assert_eq!(steps(&settings(&[&source, &few])), 110.0);
+}
+
+#[test]
+fn a_step_takes_as_long_as_its_kernels_take_to_start() {
+    let pretraining = |device: &str, tflops: f64| planned_on(device, 1, tflops).stages[5].clone();
+    let fast = pretraining("auto", 1e4);
+    assert_eq!((fast.stage.as_str(), fast.steps, fast.micro_batches), ("pretrain", 50, 1.0));
+    assert!((fast.hours * 3600.0 - 50.0 * 0.006).abs() < 1e-9, "{}", fast.hours);
+    assert!(pretraining("cpu", 1e4).hours < fast.hours);
+    // Products take longer on a slow device, whatever it is.
+    assert!(pretraining("auto", 0.1).hours > fast.hours);
+    assert_eq!(pretraining("auto", 0.1).hours, pretraining("cpu", 0.1).hours);
 }
 
 #[test]

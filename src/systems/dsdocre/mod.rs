@@ -11,6 +11,7 @@ mod instances;
 mod model;
 mod parity;
 mod pools;
+mod pretrain_tables;
 mod pretrainer;
 mod ranker;
 mod rows;

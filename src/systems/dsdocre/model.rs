@@ -3,12 +3,12 @@
 use tch::{Kind, Tensor};
 
 use super::settings::{AlignmentDistance, DsdocreSettings, HeadStart, ModelKind};
-use crate::systems::{Foundation, Model, PackedDocuments, on};
-use crate::torch::HEADS;
-use crate::torch::Parameters;
+use crate::encoders::TokenStream;
+use crate::systems::{DocumentTables, Foundation, Model, PackedDocuments};
 use crate::torch::kernels::pairs;
 use crate::torch::kernels::products;
 use crate::torch::nn::{Bilinear, Linear};
+use crate::torch::{Arena, HEADS, Parameters, Uploaded};
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -106,10 +106,27 @@ impl DsdocreModel {
         documents: &PackedDocuments,
         forward: Forward,
     ) -> Result<(Tensor, Tensor)> {
+        let mut arena = Arena::default();
+        let tables = documents.lay(&mut arena);
+        let uploaded = arena.upload(self.foundation.parameters.device())?;
+        self.encode_uploaded(documents, &tables, &uploaded, forward)
+    }
+
+    /// The same with tables that reached the device before.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_uploaded(
+        &self,
+        documents: &PackedDocuments,
+        tables: &DocumentTables,
+        uploaded: &Uploaded,
+        forward: Forward,
+    ) -> Result<(Tensor, Tensor)> {
         let pass = self.foundation.pass(forward, || &documents.token_keys)?;
-        let stream = documents.stream(self.foundation.parameters.device())?;
+        let stream = TokenStream::uploaded(tables.stream, &documents.views.offsets, uploaded)?;
         let states = self.foundation.encoder.encode(&stream, &pass)?;
-        let entities = documents.entity_vectors(&states)?;
+        let entities = documents.entity_vectors_at(&states, &uploaded.table(tables.mentions)?)?;
         Ok((states, entities))
     }
 
@@ -131,8 +148,39 @@ impl DsdocreModel {
         pairs::ranking_scores(entities, heads, tails, &matrix, &constant)
     }
 
+    /// The same through a matrix that was made before, with rows on the device.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn ranking_scores_by(
+        &self,
+        entities: &Tensor,
+        [heads, tails]: [&Tensor; 2],
+        matrix: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (weight, bias) = present(self.heads.rank_score.as_ref(), "rank_score")?;
+        let relation = &self.heads.relation;
+        let (matrix, constant) = match matrix {
+            Some(matrix) => {
+                (matrix.shallow_clone(), pairs::ranking_constant(&relation.bias, weight, bias)?)
+            }
+            None => pairs::ranking_matrix(&relation.weight, &relation.bias, weight, bias)?,
+        };
+        pairs::ranking_scores_of(entities, heads, tails, &matrix, &constant)
+    }
+
+    /// On a GPU the products of the relation layer with tails, and the matrix of ranking scores, in
+    /// one step backward ([`pairs::tail_products_and_matrix`]).
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn tail_products_and_matrix(&self, tails: &Tensor) -> Result<[Tensor; 2]> {
+        let (score, _) = present(self.heads.rank_score.as_ref(), "rank_score")?;
+        pairs::tail_products_and_matrix(tails, &self.heads.relation.weight, score)
+    }
+
     /// Mention scores s_m(x, q) = xᵀ W_m q + b (equation 1): queries [R, d] and R·C rows of
-    /// `vectors`, those of a query side by side → [R, C].
+    /// `vectors`, those of a query side by side, on the device → [R, C].
     ///
     /// # Errors
     /// If libtorch rejects an operation.
@@ -140,11 +188,11 @@ impl DsdocreModel {
         &self,
         queries: &Tensor,
         vectors: &Tensor,
-        candidates: &[i64],
+        candidates: &Tensor,
     ) -> Result<Tensor> {
         let Bilinear { weight, bias } =
             self.heads.mention.as_ref().ok_or_else(|| absent("mention"))?;
-        let candidates = vectors.f_index_select(0, &on(candidates, vectors.device())?)?;
+        let candidates = vectors.f_index_select(0, candidates)?;
         let candidates = candidates.f_view([queries.size()[0], -1, vectors.size()[1]])?;
         let projected = products::matmul(queries, &weight.f_squeeze_dim(0)?)?; // [R, d]
         // [R, C, 1]

@@ -1,18 +1,20 @@
 //! Stage 2: pre-training on document pairs with three tasks and five losses (docs/systems.md,
 //! D.13–D.19; Xiao et al. 2020, eq. 1–5).
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::model::DsdocreModel;
+use super::pretrain_tables::PretrainTables;
 use super::rows::{AlignmentRows, MatchRows, PairRows};
 use super::sampler::{PretrainItem, PretrainSampler};
 use super::settings::{DsdocreSettings, MentionVectors};
 use crate::Result;
 use crate::shards::DocumentStore;
-use crate::systems::{DocumentViews, PackedDocuments, on, visit};
+use crate::systems::{DocumentViews, PackedDocuments, visit};
 use crate::text::{View, split_by_tokens};
-use crate::torch::Parameters;
-use crate::torch::nn::losses::cross_entropy_sum;
+use crate::torch::kernels::pairs::tail_products;
+use crate::torch::nn::losses::cross_entropy_sum_of;
+use crate::torch::{Parameters, Table, Uploaded};
 use crate::train::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 
 /// One value for each loss slot. A slot is one mean of the published loss, directions apart.
@@ -73,6 +75,7 @@ pub struct PretrainBatch {
     /// IntraAlign.
     pub intra_alignment: AlignmentRows,
     counts: Vec<f64>,
+    tables: PretrainTables,
 }
 
 impl PretrainBatch {
@@ -81,11 +84,36 @@ impl PretrainBatch {
         Self { documents, ..Self::default() }
     }
 
-    /// Counts the rows; called once all are in.
+    /// Counts the rows and lays out the tables; called once all are in.
     #[must_use]
     pub fn counted(mut self) -> Self {
         self.counts = self.answers().values().map(|answers| answers.len() as f64).collect();
+        self.tables = PretrainTables::new(
+            &self.documents,
+            [&self.mention, &self.cross_mention],
+            &self.detection_rows(),
+            &self.alignment_rows(),
+            self.answers().values(),
+        );
         self
+    }
+
+    fn detection_rows(&self) -> [&PairRows; 3] {
+        let [first, second] = &self.detection;
+        [first, second, &self.cross_detection]
+    }
+
+    fn alignment_rows(&self) -> [&AlignmentRows; 3] {
+        let [first, second] = &self.alignment;
+        [first, second, &self.intra_alignment]
+    }
+
+    /// Its tables on `device`.
+    ///
+    /// # Errors
+    /// If libtorch rejects the copy.
+    pub fn upload(&self, device: Device) -> Result<Uploaded> {
+        self.tables.arena.upload(device)
     }
 
     /// The right candidate of each row.
@@ -245,13 +273,15 @@ pub struct Pretrainer<'a> {
 pub type RowScores = Option<Tensor>;
 
 impl Pretrainer<'_> {
-    /// Scores of all slots from token states [T, d] and entity vectors [E, d].
+    /// Scores of all slots from token states [T, d] and entity vectors [E, d]; `uploaded` is what
+    /// [`PretrainBatch::upload`] gave.
     ///
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn scores(
         &self,
         batch: &PretrainBatch,
+        uploaded: &Uploaded,
         states: &Tensor,
         entities: &Tensor,
     ) -> Result<Slots<RowScores>> {
@@ -259,14 +289,19 @@ impl Pretrainer<'_> {
             MentionVectors::Entities => entities,
             MentionVectors::TokenStates => states,
         };
-        let [first, second] = &batch.mention;
-        let mention =
-            [self.matching(first, states, vectors)?, self.matching(second, states, vectors)?];
-        let [first, second] = &batch.cross_mention;
+        let tables = &batch.tables;
+        let matching = |tables: &[Table; 2], queries, candidates| {
+            self.matching(tables.map(|table| uploaded.table(table)), queries, candidates)
+        };
+        let [first, second] = &tables.mention;
+        let mention = [matching(first, states, vectors)?, matching(second, states, vectors)?];
+        let [first, second] = &tables.cross_mention;
         let cross_mention =
-            [self.matching(first, entities, entities)?, self.matching(second, entities, entities)?];
-        let [detection_1, detection_2, cross_detection] = self.detection(batch, entities)?;
-        let [alignment_12, alignment_21, intra_alignment] = self.alignment(batch, entities)?;
+            [matching(first, entities, entities)?, matching(second, entities, entities)?];
+        let rows = RelationRows { batch, uploaded, entities };
+        let [by_tail, matrix] = self.joint_products(&rows)?;
+        let [detection_1, detection_2, cross_detection] = self.detection(&rows, matrix.as_ref())?;
+        let [alignment_12, alignment_21, intra_alignment] = self.alignment(&rows, by_tail)?;
         Ok(Slots {
             mention,
             cross_mention,
@@ -279,56 +314,75 @@ impl Pretrainer<'_> {
 
     fn matching(
         &self,
-        rows: &MatchRows,
+        tables: [Result<Tensor>; 2],
         queries: &Tensor,
         candidates: &Tensor,
     ) -> Result<RowScores> {
-        if rows.answers.is_empty() {
+        let [rows, of_candidates] = tables;
+        let rows = rows?;
+        if rows.numel() == 0 {
             return Ok(None);
         }
-        let queries = queries
-            .f_index_select(0, &on(&rows.queries, queries.device())?)?
-            .f_to_kind(candidates.kind())?;
-        self.model.mention_scores(&queries, candidates, &rows.candidates).map(Some)
+        let queries = queries.f_index_select(0, &rows)?.f_to_kind(candidates.kind())?;
+        self.model.mention_scores(&queries, candidates, &of_candidates?).map(Some)
+    }
+
+    /// On a GPU the products with the tails of alignment and the matrix of detection, if a batch
+    /// has both.
+    fn joint_products(&self, rows: &RelationRows) -> Result<[Option<Tensor>; 2]> {
+        let tables = &rows.batch.tables;
+        let both = !tables.alignment.is_empty()
+            && rows.batch.detection_rows().iter().any(|rows| !rows.heads.is_empty());
+        if !both || !rows.entities.device().is_cuda() {
+            return Ok([None, None]);
+        }
+        let tails =
+            tables.alignment.tails_of(rows.entities, &tables.alignment_tables, rows.uploaded)?;
+        Ok(self.model.tail_products_and_matrix(&tails)?.map(Some))
     }
 
     /// Both directions of RelDet and XRelDet in one product over all their pairs.
-    fn detection(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<[RowScores; 3]> {
-        let rows = [&batch.detection[0], &batch.detection[1], &batch.cross_detection];
-        let (heads, tails) = joined(&rows);
-        if heads.is_empty() {
+    fn detection(&self, rows: &RelationRows, matrix: Option<&Tensor>) -> Result<[RowScores; 3]> {
+        let RelationRows { batch, uploaded, entities } = *rows;
+        let [heads, tails] = batch.tables.detection.map(|table| uploaded.table(table));
+        let (heads, tails) = (heads?, tails?);
+        if heads.numel() == 0 {
             return Ok([None, None, None]);
         }
-        let scores = self.model.ranking_scores(entities, &heads, &tails)?;
-        let mut at = 0;
+        let scores = self.model.ranking_scores_by(entities, [&heads, &tails], matrix)?;
+        let rows = batch.detection_rows();
+        let mut parts = split(&scores, &rows.map(|rows| rows.heads.len()))?.into_iter();
         let mut take = |rows: &PairRows| -> Result<RowScores> {
-            let (start, pairs, count) = (at, rows.heads.len() as i64, rows.answers.len() as i64);
-            at += pairs;
-            (count > 0)
-                .then(|| Ok(scores.f_narrow(0, start, pairs)?.f_view([count, -1])?))
-                .transpose()
+            let (part, count) = (parts.next(), rows.answers.len() as i64);
+            let shaped = part.filter(|_| count > 0).map(|part| part.f_view([count, -1]));
+            Ok(shaped.transpose()?)
         };
         Ok([take(rows[0])?, take(rows[1])?, take(rows[2])?])
     }
 
     /// Both directions of RelAlign, and IntraAlign; the relation vectors of all query and candidate
     /// pairs come from one product.
-    fn alignment(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<[RowScores; 3]> {
-        let tasks = [&batch.alignment[0], &batch.alignment[1], &batch.intra_alignment];
-        let (heads, tails) = joined(&tasks.map(|rows| [&rows.queries, &rows.candidates]).concat());
-        if heads.is_empty() {
+    fn alignment(&self, rows: &RelationRows, by_tail: Option<Tensor>) -> Result<[RowScores; 3]> {
+        let RelationRows { batch, uploaded, entities } = *rows;
+        let (plan, tables) = (&batch.tables.alignment, &batch.tables.alignment_tables);
+        if plan.is_empty() {
             return Ok([None, None, None]);
         }
-        let vectors = self.model.heads.relation.forward(entities, &heads, &tails)?;
-        let width = vectors.size()[1];
-        let mut at = 0;
-        let mut take = |rows: &PairRows| -> Result<Tensor> {
-            let length = rows.heads.len() as i64;
-            at += length;
-            Ok(vectors.f_narrow(0, at - length, length)?)
+        let relation = &self.model.heads.relation;
+        let by_tail = match by_tail {
+            Some(by_tail) => by_tail,
+            None => tail_products(&plan.tails_of(entities, tables, uploaded)?, &relation.weight)?,
         };
+        let vectors = plan.vectors(entities, &by_tail, &relation.bias, (tables, uploaded))?;
+        let width = vectors.size()[1];
+        let rows = batch.alignment_rows();
+        let lengths =
+            rows.iter().flat_map(|rows| [rows.queries.heads.len(), rows.candidates.heads.len()]);
+        let mut parts = split(&vectors, &lengths.collect::<Vec<_>>())?.into_iter();
         let mut score = |rows: &AlignmentRows| -> Result<RowScores> {
-            let (queries, candidates) = (take(&rows.queries)?, take(&rows.candidates)?);
+            let (Some(queries), Some(candidates)) = (parts.next(), parts.next()) else {
+                return Ok(None);
+            };
             let count = rows.candidates.answers.len() as i64;
             if count == 0 {
                 return Ok(None);
@@ -337,14 +391,30 @@ impl Pretrainer<'_> {
             let distance = self.settings.alignment_distance;
             self.model.alignment_scores(&queries, &candidates, distance).map(Some)
         };
-        Ok([score(tasks[0])?, score(tasks[1])?, score(tasks[2])?])
+        Ok([score(rows[0])?, score(rows[1])?, score(rows[2])?])
     }
 }
 
-/// Heads and tails of several lists of pairs as one.
-fn joined(rows: &[&PairRows]) -> (Vec<i64>, Vec<i64>) {
-    let heads = rows.iter().flat_map(|rows| rows.heads.iter().copied()).collect();
-    (heads, rows.iter().flat_map(|rows| rows.tails.iter().copied()).collect())
+/// What the relation tasks of a batch read.
+#[derive(Clone, Copy)]
+struct RelationRows<'a> {
+    batch: &'a PretrainBatch,
+    uploaded: &'a Uploaded,
+    entities: &'a Tensor,
+}
+
+/// Parts of `lengths` rows each. On a GPU one operation puts their gradients together; elsewhere
+/// they are added up one by one, as they always were, which decides the last bits.
+fn split(rows: &Tensor, lengths: &[usize]) -> Result<Vec<Tensor>> {
+    let lengths: Vec<i64> = lengths.iter().map(|&length| length as i64).collect();
+    if rows.device().is_cuda() {
+        return Ok(rows.f_split_with_sizes(&lengths[..], 0)?);
+    }
+    let starts = lengths.iter().scan(0, |at, length| {
+        *at += length;
+        Some(*at - length)
+    });
+    starts.zip(&lengths).map(|(at, &length)| Ok(rows.f_narrow(0, at, length)?)).collect()
 }
 
 impl Objective for Pretrainer<'_> {
@@ -355,12 +425,18 @@ impl Objective for Pretrainer<'_> {
     }
 
     fn forward(&self, batch: &PretrainBatch, forward: Forward) -> Result<Vec<Tensor>> {
-        let (states, entities) = self.model.encode(&batch.documents, forward)?;
-        let scores = self.scores(batch, &states, &entities)?;
+        let uploaded = batch.upload(self.parameters().device())?;
+        let (states, entities) = self.model.encode_uploaded(
+            &batch.documents,
+            &batch.tables.documents,
+            &uploaded,
+            forward,
+        )?;
+        let scores = self.scores(batch, &uploaded, &states, &entities)?;
         let zero = entities.f_sum(entities.kind())?.f_mul_scalar(0.0)?;
-        let rows = scores.values().zip(batch.answers().values());
-        rows.map(|(scores, answers)| match scores {
-            Some(scores) => cross_entropy_sum(&scores, answers),
+        let rows = scores.values().zip(batch.answers().values()).zip(&batch.tables.answers);
+        rows.map(|((scores, answers), &table)| match scores {
+            Some(scores) => cross_entropy_sum_of(&scores, answers, |_| uploaded.table(table)),
             None => Ok(zero.shallow_clone()),
         })
         .collect()

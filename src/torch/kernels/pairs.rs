@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::bags::take;
 use super::products::{batched_turned, dot, linear, matmul};
-use crate::torch::on;
+use crate::torch::shim::{check, docre_relation_layer};
+use crate::torch::{Arena, Table, Uploaded, on};
 use crate::{Error, Result};
 
 /// Relation vectors r`[p]` = (headᵀ·W_c·tail + b_c)_c of pairs given as rows of `entities` [E, d]
@@ -31,8 +31,7 @@ pub fn relation_vectors(
     bias: &Tensor,
 ) -> Result<Tensor> {
     same_number(heads, tails)?;
-    let (width, inner, _) = weight.size3()?;
-    let (kind, device) = (entities.kind(), entities.device());
+    let kind = entities.kind();
     let (weight, bias) = (weight.f_to_kind(kind)?, bias.f_to_kind(kind)?);
     if heads.is_empty() {
         // A product of no rows keeps the result connected, so that a loss over it can still be
@@ -40,25 +39,66 @@ pub fn relation_vectors(
         return linear(&entities.f_narrow(0, 0, 0)?, &weight.f_select(2, 0)?, Some(&bias));
     }
     let plan = TailPlan::new(heads, tails);
-    let by_tail =
-        linear(&take(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;
-    // [distinct tails, w, d]
-    let by_tail = by_tail.f_view([plan.tails.len() as i64, width, inner])?;
-    let parts: Vec<Tensor> =
-        plan.groups.iter().map(|group| group.vectors(entities, &by_tail)).collect::<Result<_>>()?;
-    let order = on(&plan.places, device)?;
-    Ok(Tensor::f_cat(&parts, 0)?.f_index_select(0, &order)?.f_add(&bias)?)
+    let mut arena = Arena::default();
+    let tables = plan.lay(&mut arena);
+    let uploaded = arena.upload(entities.device())?;
+    let by_tail = tail_products(&plan.tails_of(entities, &tables, &uploaded)?, &weight)?;
+    plan.vectors(entities, &by_tail, &bias, (&tables, &uploaded))
+}
+
+/// The products of every component of `weight` [w, d, d] with `tails` [T, d]; [T, w, d].
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn tail_products(tails: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (width, inner, _) = weight.size3()?;
+    let flat = linear(tails, &weight.f_reshape([width * inner, -1])?, None)?;
+    Ok(flat.f_view([tails.size()[0], width, inner])?)
+}
+
+/// On a GPU what [`tail_products`] gives, and the matrix of [`ranking_matrix`], with one gradient
+/// of `weight` for both: the weight is the largest tensor of its model. 32 bits.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn tail_products_and_matrix(
+    tails: &Tensor,
+    weight: &Tensor,
+    score_weight: &Tensor,
+) -> Result<[Tensor; 2]> {
+    let mut both = [Tensor::new(), Tensor::new()];
+    let [by_tail, matrix] = both.each_mut().map(Tensor::as_mut_ptr);
+    // SAFETY: all pointers are to live tensors.
+    check(unsafe {
+        docre_relation_layer(
+            weight.as_ptr(),
+            tails.as_ptr(),
+            score_weight.as_ptr(),
+            by_tail,
+            matrix,
+        )
+    })?;
+    Ok(both)
 }
 
 /// Pairs sorted by tail; tails with similarly many pairs form a group that is padded to one number
-/// of heads.
-#[derive(Debug)]
-struct TailPlan {
+/// of heads. Host data.
+#[derive(Debug, Default)]
+pub struct TailPlan {
     /// Distinct tails in the order of the groups.
     tails: Vec<i64>,
     groups: Vec<TailGroup>,
     /// For each pair its row in the concatenated results of the groups.
     places: Vec<i64>,
+}
+
+/// The places of a [`TailPlan`]'s tables in an [`Arena`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TailTables {
+    tails: Table,
+    /// The heads of all groups.
+    heads: Table,
+    places: Table,
 }
 
 /// Tails `first..first + count` of the plan, each with `slots` heads (the last ones repeated where
@@ -72,7 +112,8 @@ struct TailGroup {
 }
 
 impl TailPlan {
-    fn new(heads: &[i64], tails: &[i64]) -> Self {
+    /// The plan of pairs given as rows of a table of entities, as many heads as tails.
+    pub fn new(heads: &[i64], tails: &[i64]) -> Self {
         let mut by_tail: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         for (pair, &tail) in tails.iter().enumerate() {
             by_tail.entry(tail).or_default().push(pair);
@@ -107,15 +148,68 @@ impl TailPlan {
         }
         plan
     }
-}
 
-impl TailGroup {
-    /// [count · slots, w]
-    fn vectors(&self, entities: &Tensor, by_tail: &Tensor) -> Result<Tensor> {
-        let (count, slots) = (self.count as i64, self.slots as i64);
-        let mine = by_tail.f_narrow(0, self.first as i64, count)?; // [count, w, d]
-        let heads = take(entities, &self.heads)?.f_view([count, slots, -1])?;
-        Ok(batched_turned(&heads, &mine)?.f_view([count * slots, -1])?)
+    /// Whether there are no pairs.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Puts its tables into an arena.
+    pub fn lay(&self, arena: &mut Arena) -> TailTables {
+        let heads: Vec<i64> =
+            self.groups.iter().flat_map(|group| group.heads.iter().copied()).collect();
+        TailTables {
+            tails: arena.add(&self.tails),
+            heads: arena.add(&heads),
+            places: arena.add(&self.places),
+        }
+    }
+
+    /// The distinct tails as vectors; [T, d].
+    ///
+    /// # Errors
+    /// If a row does not exist.
+    pub fn tails_of(
+        &self,
+        entities: &Tensor,
+        tables: &TailTables,
+        uploaded: &Uploaded,
+    ) -> Result<Tensor> {
+        Ok(entities.f_index_select(0, &uploaded.table(tables.tails)?)?)
+    }
+
+    /// Relation vectors of the pairs, in the order in which they were given; `by_tail` [T, w, d] is
+    /// what [`tail_products`] gave; [P, w].
+    ///
+    /// # Errors
+    /// If a row does not exist or the shapes do not fit.
+    pub fn vectors(
+        &self,
+        entities: &Tensor,
+        by_tail: &Tensor,
+        bias: &Tensor,
+        (tables, uploaded): (&TailTables, &Uploaded),
+    ) -> Result<Tensor> {
+        let rows = uploaded.table(tables.heads)?;
+        // A GPU takes all heads at once. Elsewhere each group takes its own: the gradients of the
+        // entities are added up in another order otherwise.
+        let all = entities.device().is_cuda().then(|| entities.f_index_select(0, &rows));
+        let all = all.transpose()?;
+        let mut at = 0;
+        let mut parts = Vec::with_capacity(self.groups.len());
+        for group in &self.groups {
+            let (count, slots) = (group.count as i64, group.slots as i64);
+            let heads = match &all {
+                Some(all) => all.f_narrow(0, at, count * slots)?,
+                None => entities.f_index_select(0, &rows.f_narrow(0, at, count * slots)?)?,
+            };
+            at += count * slots;
+            let mine = by_tail.f_narrow(0, group.first as i64, count)?; // [count, w, d]
+            let vectors = batched_turned(&heads.f_view([count, slots, -1])?, &mine)?;
+            parts.push(vectors.f_view([count * slots, -1])?);
+        }
+        let order = uploaded.table(tables.places)?;
+        Ok(Tensor::f_cat(&parts, 0)?.f_index_select(0, &order)?.f_add(bias)?)
     }
 }
 
@@ -134,8 +228,19 @@ pub fn ranking_matrix(
     let (width, head, tail) = weight.size3()?;
     let matrix =
         matmul(score_weight, &weight.f_view([width, head * tail])?)?.f_view([head, tail])?;
-    let constant = dot(score_weight, bias)?.f_add(score_bias)?.f_squeeze_dim(0)?;
-    Ok((matrix, constant))
+    Ok((matrix, ranking_constant(bias, score_weight, score_bias)?))
+}
+
+/// The constant of [`ranking_matrix`].
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn ranking_constant(
+    bias: &Tensor,
+    score_weight: &Tensor,
+    score_bias: &Tensor,
+) -> Result<Tensor> {
+    Ok(dot(score_weight, bias)?.f_add(score_bias)?.f_squeeze_dim(0)?)
 }
 
 /// Ranking scores `[P]` of pairs of rows of `entities` `[E, d]`, with what [`ranking_matrix`] gave.
@@ -150,8 +255,24 @@ pub fn ranking_scores(
     constant: &Tensor,
 ) -> Result<Tensor> {
     same_number(heads, tails)?;
+    let device = entities.device();
+    ranking_scores_of(entities, &on(heads, device)?, &on(tails, device)?, matrix, constant)
+}
+
+/// The same with rows on the device; int64 `[P]`.
+///
+/// # Errors
+/// As [`ranking_scores`].
+pub fn ranking_scores_of(
+    entities: &Tensor,
+    heads: &Tensor,
+    tails: &Tensor,
+    matrix: &Tensor,
+    constant: &Tensor,
+) -> Result<Tensor> {
     let forward = matmul(entities, &matrix.f_to_kind(entities.kind())?)?; // [E, d]
-    let products = take(&forward, heads)?.f_mul(&take(entities, tails)?)?;
+    let heads = forward.f_index_select(0, heads)?;
+    let products = heads.f_mul(&entities.f_index_select(0, tails)?)?;
     Ok(products.f_sum_dim_intlist(-1, false, products.kind())?.f_add(constant)?)
 }
 
@@ -263,5 +384,44 @@ mod tests {
         assert_eq!(plan.tails, [2, 1, 5]);
         assert_eq!(padded, 1 + 4 + 8);
         assert!(padded < 2 * HEADS.len());
+    }
+
+    #[test]
+    fn one_gradient_of_the_weight_is_the_sum_of_both() {
+        let layer = layer();
+        let tails = || layer.entities.index_select(0, &Tensor::from_slice(&TAILS));
+        let apart = || {
+            let by_tail = tail_products(&tails(), &layer.weight).unwrap();
+            let (matrix, _) =
+                ranking_matrix(&layer.weight, &layer.bias, &layer.score_weight, &layer.score_bias)
+                    .unwrap();
+            [by_tail, matrix]
+        };
+        let joint =
+            || tail_products_and_matrix(&tails(), &layer.weight, &layer.score_weight).unwrap();
+        let leaves = [&layer.weight, &layer.entities, &layer.score_weight];
+        for used in [[true, true], [true, false], [false, true]] {
+            let results = [apart(), joint()].map(|both| {
+                let upstream = |x: &Tensor| {
+                    let numbers = Tensor::arange(x.numel() as i64, (Kind::Float, Device::Cpu));
+                    (x * numbers.sin().view_as(x)).sum(Kind::Float)
+                };
+                let terms = both.iter().zip(used).filter(|(_, used)| *used);
+                let loss = terms.map(|(part, _)| upstream(part)).reduce(|a, b| a + b).unwrap();
+                let leaves: Vec<&Tensor> = match used {
+                    [true, true] => leaves.to_vec(),
+                    [true, false] => leaves[..2].to_vec(),
+                    _ => vec![leaves[0], leaves[2]],
+                };
+                let grads = Tensor::run_backward(&[loss], &leaves, false, false);
+                both.into_iter().map(|part| part.detach()).chain(grads).collect::<Vec<_>>()
+            });
+            assert_eq!(results[0].len(), results[1].len());
+            for (apart, joint) in results[0].iter().zip(&results[1]) {
+                assert_eq!(apart.size(), joint.size());
+                let far = (apart - joint).abs().max().double_value(&[]);
+                assert!(far < 1e-5, "{used:?}: {far}");
+            }
+        }
     }
 }

@@ -9,7 +9,9 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::torch::shim::{docre_batched_product, docre_product, pointer, produce};
+use crate::torch::shim::{
+    docre_batched_product, docre_half_linear, docre_product, pointer, produce,
+};
 
 /// x·weightᵀ + bias; x `[.., in]`, weight `[out, in]`, bias `[out]` → `[.., out]`, of the kind of
 /// x. Weight and bias may be of 32 bits where x is bfloat16: they are rounded to it, and their
@@ -21,8 +23,28 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if has_kernel(x) {
         return product(x, weight, bias, true);
     }
+    if x.kind() == Kind::BFloat16 && weight.kind() == Kind::Float && x.device().is_cuda() {
+        return half_linear(x, weight, bias);
+    }
     let bias = bias.map(|bias| bias.f_to_kind(x.kind())).transpose()?;
     Ok(x.f_linear(&weight.f_to_kind(x.kind())?, bias.as_ref())?)
+}
+
+/// [`linear`] in bfloat16 over weights of 32 bits on a GPU; x may be of 32 bits, too.
+///
+/// # Errors
+/// As [`linear`].
+pub fn half_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let mut shape = x.size();
+    let rows = x.f_flatten(0, -2)?;
+    // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+    let out = produce(|out| unsafe {
+        docre_half_linear(rows.as_ptr(), weight.as_ptr(), pointer(bias), out)
+    })?;
+    if let (Some(last), Some(&width)) = (shape.last_mut(), weight.size().first()) {
+        *last = width;
+    }
+    Ok(out.f_view(&shape[..])?)
 }
 
 /// x·weight; x `[.., in]`, weight `[in, out]` → `[.., out]`.

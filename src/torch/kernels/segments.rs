@@ -4,6 +4,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::torch::on;
 use crate::{Error, Result};
 
 /// The documents of a packed stream: document *i* holds tokens `offsets[i]..offsets[i + 1]`.
@@ -27,6 +28,21 @@ impl Segments {
     /// [`Error::Bug`] if `offsets` is not of that form or does not fit 31 bits (the kernels' index
     /// type).
     pub fn new(offsets: &[i64], device: Device) -> Result<Self> {
+        Self::over(offsets, |host| match device {
+            Device::Cpu => Ok(host.f_to_kind(Kind::Int)?),
+            _ => on(&offsets.iter().map(|&offset| offset as i32).collect::<Vec<_>>(), device),
+        })
+    }
+
+    /// The same with `offsets` that reached the device before; int32.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn uploaded(offsets: &[i64], device: Tensor) -> Result<Self> {
+        Self::over(offsets, |_| Ok(device))
+    }
+
+    fn over(offsets: &[i64], device: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
         let fits = offsets.last().is_some_and(|&tokens| i32::try_from(tokens).is_ok());
         if offsets.first() != Some(&0) || !rising || !fits {
@@ -36,9 +52,15 @@ impl Segments {
             )));
         }
         let host = Tensor::f_from_slice(offsets)?;
-        let on_device = host.f_to_kind(Kind::Int)?.f_to_device(device)?;
+        let device = device(&host)?;
         let longest = offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-        Ok(Self { offsets: offsets.to_owned(), host, device: on_device, longest })
+        Ok(Self { offsets: offsets.to_owned(), host, device, longest })
+    }
+
+    /// For each token the number of its document and the row where that begins.
+    pub fn of_tokens(&self) -> impl Iterator<Item = (i64, i64)> {
+        let documents = (0..).zip(self.offsets.windows(2));
+        documents.flat_map(|(index, span)| (span[0]..span[1]).map(move |_| (index, span[0])))
     }
 
     /// Number of tokens in the stream.

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::torch::kernels::products::linear;
+use crate::torch::kernels::products::{half_linear, linear};
 use crate::torch::{Init, Parameters, Precision, Slot};
 use crate::{Error, Result};
 
@@ -103,6 +103,9 @@ impl Linear {
     /// # Errors
     /// If the widths differ.
     pub fn forward_in(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
+        if precision == Precision::Bf16 && x.device().is_cuda() {
+            return half_linear(x, &self.weight, self.bias.as_ref());
+        }
         linear(&x.f_to_kind(precision.kind())?, &self.weight, self.bias.as_ref())
     }
 

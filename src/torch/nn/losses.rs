@@ -2,7 +2,7 @@
 //!
 //! Rows to be ignored are never given, so that no row has to be masked. Sums are made in fp32.
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::torch::on;
 use crate::{Error, Result};
@@ -13,6 +13,18 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Bug`] where the number of answers or an answer does not fit.
 pub fn cross_entropy_sum(logits: &Tensor, answers: &[i64]) -> Result<Tensor> {
+    cross_entropy_sum_of(logits, answers, |device| on(answers, device))
+}
+
+/// The same with a way to get the answers on the device of the logits; int64 `[R]`.
+///
+/// # Errors
+/// As [`cross_entropy_sum`].
+pub fn cross_entropy_sum_of(
+    logits: &Tensor,
+    answers: &[i64],
+    uploaded: impl FnOnce(Device) -> Result<Tensor>,
+) -> Result<Tensor> {
     let (rows, classes) = logits.size2()?;
     if answers.len() as i64 != rows || answers.iter().any(|answer| !(0..classes).contains(answer)) {
         return Err(Error::Bug(format!(
@@ -23,7 +35,7 @@ pub fn cross_entropy_sum(logits: &Tensor, answers: &[i64]) -> Result<Tensor> {
     if rows == 0 {
         return Ok(logits.f_sum(Kind::Float)?);
     }
-    let answers = on(answers, logits.device())?;
+    let answers = uploaded(logits.device())?;
     let no_weight: Option<Tensor> = None;
     // Answers are in 0..C, so libtorch's customary "ignore" value never occurs.
     Ok(logits.f_cross_entropy_loss(&answers, no_weight, Reduction::Sum, -100, 0.0)?)
@@ -149,8 +161,6 @@ fn of_threshold(logits: &Tensor, positive: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     #[test]

@@ -3,8 +3,9 @@
 //!
 //! On the CPU a layer is one kernel of the shim: large products for the input projection and for
 //! the gradients of the weights, fused gates in between, and a sequence has the same bits alone and
-//! in a batch. On CUDA it is libtorch's `lstm_data` (cuDNN). Always in 32 bits: the recurrence adds
-//! up rounding errors. Not for: dropping out, except on the input of each layer of a stack.
+//! in a batch. On CUDA it is libtorch's `lstm_data` (cuDNN), without TF32. Always in 32 bits: the
+//! recurrence adds up rounding errors. Not for: dropping out, except on the input of each layer of
+//! a stack.
 
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
@@ -13,17 +14,18 @@ use crate::Result;
 use crate::torch::Dropout;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
+use crate::torch::precision::make_gpu_recurrence_exact;
 use crate::torch::shim::tables::LSTM_WEIGHTS;
 use crate::torch::shim::{check, docre_lstm};
-use crate::torch::{Init, Parameters, Slot, on};
+use crate::torch::{Init, Parameters, SharedRows, Slot, on};
 
 /// The packed form of one stream, for all LSTMs that read it.
 #[derive(Debug)]
 pub struct Packing {
     /// Cumulative lengths; int64 `[N + 1]` on the host.
     offsets: Tensor,
-    /// Row of the first token of each token's sequence; `[T]`.
-    first_tokens: Tensor,
+    /// Row of the first token of each token's sequence; `[T]`, on the CPU.
+    first_tokens: Option<Tensor>,
     /// The order of libtorch's packed form, where its LSTM is used.
     pub(super) library: Option<LibraryOrder>,
 }
@@ -39,6 +41,8 @@ pub(super) struct LibraryOrder {
     back: Tensor,
     /// Sequences that are still running at each step; `[longest]`, on the CPU.
     batch_sizes: Tensor,
+    /// The sequence of each token; `[T]`.
+    of_tokens: Tensor,
 }
 
 /// The result of an LSTM layer.
@@ -59,18 +63,14 @@ impl Packing {
     /// # Errors
     /// If libtorch cannot copy the tables to the device.
     pub fn new(segments: &Segments, device: Device) -> Result<Self> {
-        let spans = segments.offsets.windows(2).map(|span| (span[0], span[1] - span[0]));
-        let first_tokens: Vec<i64> =
-            spans.flat_map(|(start, length)| (0..length).map(move |_| start)).collect();
-        Ok(Self {
-            offsets: segments.host.shallow_clone(),
-            first_tokens: on(&first_tokens, device)?,
-            library: if device == Device::Cpu {
-                None
-            } else {
-                Some(LibraryOrder::new(segments, device)?)
-            },
-        })
+        let (first_tokens, library) = match device {
+            Device::Cpu => {
+                let first = segments.of_tokens().map(|(_, start)| start).collect::<Vec<_>>();
+                (Some(Tensor::f_from_slice(&first)?), None)
+            }
+            _ => (None, Some(LibraryOrder::new(segments, device)?)),
+        };
+        Ok(Self { offsets: segments.host.shallow_clone(), first_tokens, library })
     }
 
     /// Number of sequences N.
@@ -78,19 +78,28 @@ impl Packing {
         self.offsets.numel() as i64 - 1
     }
 
-    /// Locked dropout (Gal and Ghahramani 2016): all tokens of a sequence share the mask of its
-    /// first token.
+    /// Locked dropout (Gal and Ghahramani 2016): all tokens of a sequence share a mask, on the CPU
+    /// that of its first token.
     ///
     /// # Errors
     /// If libtorch rejects the keys.
     pub fn lock(&self, dropout: &Dropout) -> Result<Dropout> {
-        Dropout::new(dropout.p, dropout.token_keys.f_index_select(0, &self.first_tokens)?)
+        let keys = match &self.first_tokens {
+            Some(first) => dropout.token_keys.f_index_select(0, first)?,
+            None => dropout.token_keys.shallow_clone(),
+        };
+        let shared = self.library.as_ref().map(|library| SharedRows {
+            count: self.sequences(),
+            of_tokens: library.of_tokens.shallow_clone(),
+        });
+        Ok(Dropout { shared, ..Dropout::new(dropout.p, keys)? })
     }
 }
 
 impl LibraryOrder {
     /// The order of a stream.
     pub(super) fn new(segments: &Segments, device: Device) -> Result<Self> {
+        make_gpu_recurrence_exact()?;
         let offsets = &segments.offsets;
         let length = |&sequence: &i64| offsets[sequence as usize + 1] - offsets[sequence as usize];
         let mut sequences: Vec<i64> =
@@ -111,6 +120,10 @@ impl LibraryOrder {
             order: on(&order, device)?,
             back: on(&back, device)?,
             batch_sizes,
+            of_tokens: on(
+                &segments.of_tokens().map(|(index, _)| index).collect::<Vec<_>>(),
+                device,
+            )?,
         })
     }
 

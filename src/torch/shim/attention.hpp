@@ -392,9 +392,11 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
 inline at::Tensor flash_attention(const at::Tensor& qkv, const at::Tensor& device_offsets,
                                   int64_t longest, double p, int64_t window, double scale) {
   auto side = window < 0 ? std::nullopt : std::optional<c10::SymInt>(window);
+  // One operation in backward puts the three gradients together.
+  auto parts = qkv.unbind(1);
   auto out = std::get<0>(at::_flash_attention_forward_symint(
-      qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), device_offsets, device_offsets, longest,
-      longest, p, false, false, scale, side, side));
+      parts[0], parts[1], parts[2], device_offsets, device_offsets, longest, longest, p, false,
+      false, scale, side, side));
   return out.reshape({qkv.size(0), qkv.size(2) * qkv.size(3)});
 }
 

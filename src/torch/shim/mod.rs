@@ -122,6 +122,12 @@ unsafe extern "C" {
         turned: c_int,
         out: *mut C_tensor,
     ) -> c_int;
+    pub(super) fn docre_half_linear(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        out: *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_batched_product(
         x: *const C_tensor,
         y: *const C_tensor,
@@ -130,6 +136,13 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn docre_activation(x: *const C_tensor, kind: i64, out: *mut C_tensor) -> c_int;
     pub(super) fn docre_log_sum_exp(x: *const C_tensor, out: *mut C_tensor) -> c_int;
+    pub(super) fn docre_relation_layer(
+        weight: *const C_tensor,
+        tails: *const C_tensor,
+        score: *const C_tensor,
+        by_tail: *mut C_tensor,
+        matrix: *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_grouped_bilinear(
         head: *const C_tensor,
         tail: *const C_tensor,
@@ -146,6 +159,7 @@ unsafe extern "C" {
         largest: *const *const C_tensor,
         steps: *const *const C_tensor,
         count: usize,
+        divisor: *const C_tensor,
         lr: f64,
         beta1: f64,
         beta2: f64,
@@ -153,6 +167,17 @@ unsafe extern "C" {
         eps: f64,
         decoupled: c_int,
         amsgrad: c_int,
+    ) -> c_int;
+    pub(super) fn docre_list_add(list: *const *const C_tensor, count: usize, number: f64) -> c_int;
+    pub(super) fn docre_gather(
+        to: *const *const C_tensor,
+        from: *const *const C_tensor,
+        count: usize,
+    ) -> c_int;
+    pub(super) fn docre_list_norm(
+        list: *const *const C_tensor,
+        count: usize,
+        out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_square_sum(flat: *const C_tensor, sum: *mut f64) -> c_int;
     pub(super) fn docre_hook_set(
@@ -164,6 +189,10 @@ unsafe extern "C" {
     pub(super) fn docre_hook_clear(parameter: *mut C_tensor) -> c_int;
     #[cfg(test)]
     pub(super) fn docre_local_threads(threads: c_int);
+    #[cfg(test)]
+    pub(super) fn docre_mock_gpu_install();
+    #[cfg(test)]
+    pub(super) fn docre_mock_gpu_take() -> *const c_char;
     #[cfg(test)]
     fn docre_second_scratch() -> c_int;
     #[cfg(test)]
@@ -179,8 +208,14 @@ unsafe extern "C" {
         to: f64,
         out: *mut C_tensor,
     ) -> c_int;
-    pub(super) fn docre_allow_tf32(allowed: c_int) -> c_int;
     pub(super) fn docre_cuda_set_device(index: i64) -> c_int;
+    pub(super) fn docre_upload(host: *const C_tensor, index: i64, out: *mut C_tensor) -> c_int;
+    pub(super) fn docre_gpu_products(tf32: c_int) -> c_int;
+    pub(super) fn docre_exact_gpu_recurrence() -> c_int;
+    #[cfg(test)]
+    pub(super) fn docre_gpu_products_are_tf32(tf32: *mut c_int) -> c_int;
+    #[cfg(test)]
+    pub(super) fn docre_gpu_recurrence_is_tf32(tf32: *mut c_int) -> c_int;
     pub(super) fn docre_cuda_memory_bytes(index: i64, current: *mut i64, peak: *mut i64) -> c_int;
     pub(super) fn docre_stream_new(index: i64, out: *mut *mut CStream) -> c_int;
     pub(super) fn docre_stream_free(stream: *mut CStream);

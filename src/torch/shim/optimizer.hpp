@@ -1,9 +1,14 @@
-// Fused Adam and AdamW on lists of tensors, and the sum of squares of a gradient bucket.
+// Operations on lists of tensors: fused Adam and AdamW, sums, copies and norms. On a GPU each takes
+// a few kernels for the whole list. And the sum of squares of a gradient bucket on the CPU.
 #pragma once
 #include <ATen/Parallel.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_copy.h>
+#include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
 
 #include <vector>
 
@@ -24,17 +29,34 @@ struct TensorList {
 };
 
 inline void fused_adam(TensorList p, TensorList g, TensorList m, TensorList v, TensorList largest,
-                       TensorList steps, double lr, double beta1, double beta2, double weight_decay,
-                       double eps, bool decoupled, bool amsgrad) {
+                       TensorList steps, const std::optional<at::Tensor>& divisor, double lr,
+                       double beta1, double beta2, double weight_decay, double eps, bool decoupled,
+                       bool amsgrad) {
   at::NoGradGuard no_grad;
   auto kernel = [&](auto update) {
     update(p.vector(), g.vector(), m.vector(), v.vector(), largest.vector(), steps.vector(), lr,
-           beta1, beta2, weight_decay, eps, amsgrad, false);
+           beta1, beta2, weight_decay, eps, amsgrad, false, divisor);
   };
   if (decoupled)
     kernel([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
   else
     kernel([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+}
+
+inline void add_to_all(TensorList list, double number) {
+  at::NoGradGuard no_grad;
+  at::_foreach_add_(list.vector(), number);
+}
+
+inline void copy_all(TensorList to, TensorList from) {
+  at::NoGradGuard no_grad;
+  at::_foreach_copy_(to.vector(), from.vector());
+}
+
+// The 2-norm of all numbers of a list of 32-bit tensors, as a scalar.
+inline at::Tensor list_norm(TensorList list) {
+  at::NoGradGuard no_grad;
+  return at::linalg_vector_norm(at::stack(at::_foreach_norm(list.vector(), 2)), 2);
 }
 
 constexpr int64_t kSumBlock = 16384;
@@ -49,16 +71,12 @@ DOCRE_CLONES void square_sum_block(const float* from, int64_t count, double* sum
   for (int i = 0; i < kLanes; i++) *sum += static_cast<double>(lanes[i]);
 }
 
-// On the CPU, blocks of a fixed size are summed in order, so that the number of threads does not
+// Blocks of a fixed size are summed in order, so that the number of threads does not
 // matter.
 inline double square_sum(const at::Tensor& flat) {
-  if (!flat.device().is_cpu() || flat.scalar_type() != at::kFloat) {
-    double norm = at::linalg_vector_norm(flat, 2).item<double>();
-    return norm * norm;
-  }
-  TORCH_CHECK(flat.is_contiguous(),
-              "sum of squares: the tensor must be contiguous, but its strides are ",
-              flat.strides());
+  TORCH_CHECK(flat.device().is_cpu() && flat.scalar_type() == at::kFloat && flat.is_contiguous(),
+              "sum of squares: the tensor must be contiguous, of 32-bit floats on the CPU, not ",
+              flat.scalar_type(), " on ", flat.device(), " with strides ", flat.strides());
   const float* data = flat.const_data_ptr<float>();
   int64_t count = flat.numel();
   std::vector<double> sums((count + kSumBlock - 1) / kSumBlock);

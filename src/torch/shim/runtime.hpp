@@ -35,6 +35,13 @@ inline at::Tensor drawn(at::Generator& generator, at::IntArrayRef shape, bool no
   return normal ? values.normal_(from, to, generator) : values.uniform_(from, to, generator);
 }
 
+// Whether a GPU rounds 32-bit numbers to TF32 when it multiplies them. This setter keeps libtorch's
+// two records of the choice equal; setFloat32Precision changes one of them, and cuBLAS then refuses
+// to work.
+inline void choose_gpu_products(bool tf32) { at::globalContext().setAllowTF32CuBLAS(tf32); }
+// It never does so in recurrent layers, against libtorch's default.
+inline void make_gpu_recurrence_exact() { at::globalContext().setAllowTF32CuDNN(false); }
+
 inline c10::impl::VirtualGuardImpl cuda() {
   return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA);
 }
@@ -47,14 +54,6 @@ inline void let_wait(const c10::Stream& later, const c10::Stream& earlier) {
   c10::Event event(at::kCUDA);
   event.record(earlier);
   event.block(later);
-}
-
-// Whether CUDA may round the factors of products to TF32. By default libtorch does so in cuDNN's
-// layers alone. These setters keep libtorch's two records of the choice equal; setFloat32Precision
-// changes one of them, and cuBLAS then refuses to work.
-inline void allow_tf32(bool allowed) {
-  at::globalContext().setAllowTF32CuBLAS(allowed);
-  at::globalContext().setAllowTF32CuDNN(allowed);
 }
 
 }  // namespace docre

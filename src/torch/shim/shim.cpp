@@ -14,10 +14,12 @@
 #include "entity_rows.hpp"
 #include "grouped.hpp"
 #include "guard.hpp"
+#include "half_linear.hpp"
 #include "half_product.hpp"
 #include "lstm_function.hpp"
 #include "optimizer.hpp"
 #include "product.hpp"
+#include "relation_layer.hpp"
 #include "runtime.hpp"
 #include "scratch.hpp"
 #include "span_sums.hpp"
@@ -67,6 +69,10 @@ int docre_product(const at::Tensor* x, const at::Tensor* weight, const at::Tenso
                ? docre::HalfProduct::apply(*x, *weight, maybe(bias), turned != 0)
                : docre::Product::apply(*x, *weight, maybe(bias), turned != 0);
   });
+}
+int docre_half_linear(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias,
+                      at::Tensor* out) {
+  return guarded([&] { *out = docre::HalfLinear::apply(*x, *weight, maybe(bias), at::kBFloat16); });
 }
 int docre_batched_product(const at::Tensor* x, const at::Tensor* y, int turned, at::Tensor* out) {
   return guarded([&] { *out = docre::BatchedProduct::apply(*x, *y, turned != 0); });
@@ -119,6 +125,14 @@ int docre_span_sums(const at::Tensor* attention, const at::Tensor* const* tables
                                   scale, epsilon);
   });
 }
+int docre_relation_layer(const at::Tensor* weight, const at::Tensor* tails, const at::Tensor* score,
+                         at::Tensor* by_tail, at::Tensor* matrix) {
+  return guarded([&] {
+    auto both = docre::RelationLayer::apply(*weight, *tails, *score);
+    *by_tail = both[0];
+    *matrix = both[1];
+  });
+}
 int docre_grouped_bilinear(const at::Tensor* head, const at::Tensor* tail, const at::Tensor* weight,
                            int64_t blocks, at::Tensor* out) {
   return guarded([&] { *out = docre::GroupedBilinear::apply(*head, *tail, *weight, blocks); });
@@ -130,14 +144,23 @@ int docre_set_grad(at::Tensor* parameter, const at::Tensor* grad) {
 }
 int docre_fused_adam(at::Tensor* const* p, at::Tensor* const* g, at::Tensor* const* m,
                      at::Tensor* const* v, at::Tensor* const* largest, at::Tensor* const* steps,
-                     size_t n, double lr, double beta1, double beta2, double weight_decay,
-                     double eps, int decoupled, int amsgrad) {
+                     size_t n, const at::Tensor* divisor, double lr, double beta1, double beta2,
+                     double weight_decay, double eps, int decoupled, int amsgrad) {
   return guarded([&] {
     docre::TensorList maxima{largest, amsgrad != 0 ? n : 0};
     docre::fused_adam(TensorList{p, n}, TensorList{g, n}, TensorList{m, n}, TensorList{v, n},
-                      maxima, TensorList{steps, n}, lr, beta1, beta2, weight_decay, eps,
-                      decoupled != 0, amsgrad != 0);
+                      maxima, TensorList{steps, n}, maybe(divisor), lr, beta1, beta2, weight_decay,
+                      eps, decoupled != 0, amsgrad != 0);
   });
+}
+int docre_list_add(at::Tensor* const* list, size_t n, double number) {
+  return guarded([&] { docre::add_to_all(TensorList{list, n}, number); });
+}
+int docre_gather(at::Tensor* const* to, at::Tensor* const* from, size_t n) {
+  return guarded([&] { docre::copy_all(TensorList{to, n}, TensorList{from, n}); });
+}
+int docre_list_norm(at::Tensor* const* list, size_t n, at::Tensor* out) {
+  return guarded([&] { *out = docre::list_norm(TensorList{list, n}); });
 }
 int docre_square_sum(const at::Tensor* flat, double* sum) {
   return guarded([&] { *sum = docre::square_sum(*flat); });
@@ -184,11 +207,24 @@ int docre_generator_draw(at::Generator* generator, const int64_t* shape, size_t 
     *out = docre::drawn(*generator, at::IntArrayRef(shape, dimensions), normal != 0, from, to);
   });
 }
-int docre_allow_tf32(int allowed) {
-  return guarded([&] { docre::allow_tf32(allowed != 0); });
-}
 int docre_cuda_set_device(int64_t index) {
   return guarded([&] { docre::cuda().setDevice(docre::cuda_device(index)); });
+}
+// The copy reads memory that the device can read by itself, so nobody waits for it.
+int docre_upload(const at::Tensor* host, int64_t index, at::Tensor* out) {
+  return guarded([&] { *out = host->pin_memory().to(docre::cuda_device(index), true); });
+}
+int docre_gpu_products(int tf32) {
+  return guarded([&] { docre::choose_gpu_products(tf32 != 0); });
+}
+int docre_exact_gpu_recurrence() {
+  return guarded([] { docre::make_gpu_recurrence_exact(); });
+}
+int docre_gpu_products_are_tf32(int* tf32) {
+  return guarded([&] { *tf32 = at::globalContext().allowTF32CuBLAS() ? 1 : 0; });
+}
+int docre_gpu_recurrence_is_tf32(int* tf32) {
+  return guarded([&] { *tf32 = at::globalContext().allowTF32CuDNN(at::Float32Op::RNN) ? 1 : 0; });
 }
 int docre_cuda_memory_bytes(int64_t index, int64_t* current, int64_t* peak) {
   return guarded([&] {

@@ -103,7 +103,7 @@ fn compare_shared(
             case.compare_rows(&name, &Tensor::f_cat(&own, 0)?, &counts)?;
         }
     }
-    let scores = objective.scores(batch, &states, &entities)?;
+    let scores = objective.scores(batch, &batch.upload(states.device())?, &states, &entities)?;
     let named = [
         ("MenMat_scores1", "MenMat_Label1", &scores.mention[0]),
         ("MenMat_scores2", "MenMat_Label2", &scores.mention[1]),
@@ -149,7 +149,7 @@ fn compare_alignment(
     objective: &Pretrainer,
 ) -> Result<()> {
     let (states, entities) = objective.model.encode(&batch.documents, EVALUATION)?;
-    let scores = objective.scores(batch, &states, &entities)?;
+    let scores = objective.scores(batch, &batch.upload(states.device())?, &states, &entities)?;
     for (direction, scores) in ["12", "21"].into_iter().zip(&scores.alignment) {
         compare_rows(
             case,

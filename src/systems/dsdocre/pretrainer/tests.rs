@@ -1,3 +1,5 @@
+mod gpu;
+
 use serde_json::json;
 use tch::Device;
 

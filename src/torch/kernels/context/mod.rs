@@ -42,8 +42,10 @@ pub struct Overlap {
 /// document of the table, in order.
 ///
 /// `qkv`: [T, 3, heads, width] of a layer over the stream of windows, with the terms, dropout and
-/// salt of that layer's own attention. Rows of a document in several windows are summed over
-/// windows and divided by their sum (+ 1e-10), as in ATLOP's release.
+/// salt of that layer's own attention. On the CPU a probability is dropped here if it is dropped
+/// there. On CUDA flash attention does not show its masks, so these are others of the same rate.
+/// Rows of a document in several windows are summed over windows and divided by their sum
+/// (+ 1e-10), as in ATLOP's release.
 ///
 /// # Errors
 /// If shapes, kinds or the table do not fit.
