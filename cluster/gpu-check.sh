@@ -30,7 +30,7 @@ work=$OUT/work
 # A CPU with other work to do gets more time, for less.
 slack=1 few=()
 if [ -n "$SHORT" ]; then
-    slack=4
+    slack=10
     few=(--set data.synth.distant=40 --set rank.steps=3 --set pretrain.steps=3 --set finetune.steps=3)
 fi
 LIMIT=${LIMIT:-$((slack * 460))}

@@ -101,8 +101,8 @@ fn a_failure_stops_no_later_phase_but_for_the_first() {
 
 #[test]
 fn what_does_not_fit_into_the_time_is_skipped_and_told() {
-    // The limits of two phases are four times 100 s and more here.
-    let (code, result) = check(&[("LIMIT", "380")]);
+    // The limits of two phases are ten times 100 s and more here.
+    let (code, result) = check(&[("LIMIT", "950")]);
     let expected = PHASES.map(|name| {
         let fits = matches!(name, "machine" | "operations" | "parity" | "training" | "systems");
         (name, if fits { "ok" } else { "skipped" })
