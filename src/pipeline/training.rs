@@ -178,7 +178,7 @@ impl StageStart {
                  weights or with other memory for them (data.memory)"
             );
             return Err(Error::recipe(message)
-                .with_hint("resume with the same [data], or name another --run-dir"));
+                .with_hint("resume with the same sources and memory, or name another --run-dir"));
         }
         let message = format!(
             "{folder} stands at step {step} of a run with seed {seed} and batch {batch}, not {} \
