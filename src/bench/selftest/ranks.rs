@@ -44,7 +44,7 @@ fn rounds(trial: &mut Trial, session: &Session) -> Result<std::result::Result<()
     let scale = 1.0 / (side as f64).sqrt();
     let matrix = (trial.normal(&[side, side])? * scale).f_to_device(trial.device)?;
     let p = Tensor::f_zeros([1 << 20], (Kind::Float, trial.device))?.set_requires_grad(true);
-    let buckets = GradientBuckets::new(&[("p".to_owned(), p.shallow_clone())], 1 << 20)?;
+    let buckets = GradientBuckets::new(&[("p".to_owned(), p.shallow_clone())], 1 << 20, true)?;
     let reducer = Arc::new(session.world.gradient_reducer(buckets.list(), vec![0])?);
     let ready = Arc::clone(&reducer);
     let _hook = on_gradient_ready(&p, Arc::new(move || ready.ready(0)))?;

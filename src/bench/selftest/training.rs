@@ -167,7 +167,7 @@ fn buckets(trial: &mut Trial) -> Result<()> {
     let list = parameters(trial, &[&[70, 300], &[11], &[40_000]])?;
     let factors: Vec<Tensor> =
         list.iter().map(|(_, p)| trial.normal(&p.size())).collect::<Result<_>>()?;
-    let buckets = GradientBuckets::new(&list, 100_000)?;
+    let buckets = GradientBuckets::new(&list, 100_000, true)?;
     let backward = |trial: &Trial| -> Result<()> {
         for ((_, p), factor) in list.iter().zip(&factors) {
             (p * factor.f_to_device(trial.device)?).f_sum(Kind::Float)?.f_backward()?;
@@ -227,7 +227,7 @@ fn optimiser(trial: &mut Trial) -> Result<()> {
                 let factor = trial.generator()?.uniform(&p.size(), 0.5, 2.0)?;
                 starts.push((p.detach().copy(), factor));
             }
-            let buckets = GradientBuckets::new(&list, 1 << 20)?;
+            let buckets = GradientBuckets::new(&list, 1 << 20, true)?;
             let copy = |(name, p): &(String, Tensor)| (name.clone(), p.shallow_clone());
             let parameters = list.iter().map(copy).collect();
             let mut optimizer = Adam::new(&[ParameterGroup { parameters, settings }])?;
@@ -237,7 +237,7 @@ fn optimiser(trial: &mut Trial) -> Result<()> {
                     let factor = factor.f_to_device(trial.device)?;
                     p.f_square()?.f_mul(&factor)?.f_sum(Kind::Float)?.f_backward()?;
                 }
-                optimizer.step()?;
+                optimizer.step(None)?;
             }
             let numbers = |tensor: &Tensor| -> Result<Vec<f64>> {
                 let flat = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?;

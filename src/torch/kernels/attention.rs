@@ -52,20 +52,17 @@ pub fn varlen_attention(
     })
 }
 
-/// Flash attention takes heads whose width is a multiple of this,
-const FLASH_WIDTHS: i64 = 8;
-
-/// and at most this.
-const WIDEST_FLASH: i64 = 256;
+/// Whether flash attention has kernels for heads of this width.
+fn flash_width(width: i64) -> bool {
+    width % 8 == 0 && width <= 256
+}
 
 /// Flash attention for 16-bit kinds; else by padding every document to the longest one.
 fn cuda_attention(qkv: &Tensor, segments: &Segments, terms: &ScoreTerms, p: f64) -> Result<Tensor> {
-    let width = qkv.size4()?.3;
     let flash = matches!(qkv.kind(), Kind::BFloat16 | Kind::Half)
         && segments.tokens() > 0
         && terms.are_products()
-        && width % FLASH_WIDTHS == 0
-        && width <= WIDEST_FLASH;
+        && flash_width(qkv.size4()?.3);
     if !flash {
         return padded::attention(qkv, segments, terms, p);
     }
