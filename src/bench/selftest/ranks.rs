@@ -46,10 +46,21 @@ fn rounds(trial: &mut Trial, session: &Session) -> Result<std::result::Result<()
     let p = Tensor::f_zeros([1 << 20], (Kind::Float, trial.device))?.set_requires_grad(true);
     let buckets = GradientBuckets::new(&[("p".to_owned(), p.shallow_clone())], 1 << 20, true)?;
     let reducer = Arc::new(session.world.gradient_reducer(buckets.list(), vec![0])?);
-    let ready = Arc::clone(&reducer);
-    let _hook = on_gradient_ready(&p, Arc::new(move || ready.ready(0)))?;
+    // On a GPU a gradient is moved into its bucket before that is sent.
+    let (ready, fresh) = (Arc::clone(&reducer), buckets.fresh().cloned());
+    let moved = fresh.clone();
+    let complete = move || {
+        if let Some(moved) = &moved {
+            moved.ready(0);
+        }
+        ready.ready(0);
+    };
+    let _hook = on_gradient_ready(&p, Arc::new(complete))?;
     for round in 1..=ROUNDS {
         buckets.zero()?;
+        if let Some(fresh) = &fresh {
+            fresh.arm();
+        }
         reducer.arm()?;
         let mut slow = matrix.shallow_clone();
         for _ in 0..4 {
@@ -59,6 +70,9 @@ fn rounds(trial: &mut Trial, session: &Session) -> Result<std::result::Result<()
         let value = slow.f_tanh()?.f_mean(Kind::Float)?.f_mul_scalar(0.0)?;
         let factor = value.f_add_scalar(round as f64)?;
         (&p * &factor).f_sum(Kind::Float)?.f_backward()?;
+        if let Some(fresh) = &fresh {
+            fresh.finish()?;
+        }
         reducer.finish()?;
         let wanted = (round * session.world.size()) as f64;
         let read = p.grad();
