@@ -187,16 +187,23 @@ fn recipes_and_json_parse() {
         let place = block.place();
         match block.language.as_str() {
             "toml" => {
-                let is_table = block.text.contains("[[rows]]");
-                let name = if is_table { "tables/table.toml" } else { "recipe.toml" };
+                let has = |heading: &str| block.text.contains(heading);
+                let name = if has("[[rows]]") { "tables/table.toml" } else { "file.toml" };
                 let file = folder.path().join(name);
                 fs_err::write(&file, &block.text).unwrap();
                 let mut command = Command::new(program());
                 free_of_launchers(&mut command);
-                match is_table {
-                    true => command.arg("table").arg(&file).arg("--list"),
-                    false => command.args(["explain", "seed", "--recipe"]).arg(&file),
-                };
+                if has("[[rows]]") {
+                    command.arg("table").arg(&file).arg("--list");
+                } else if has("[[relation]]") {
+                    let nothing = folder.path().join("predictions.json");
+                    fs_err::write(&nothing, "[]").unwrap();
+                    command.args(["graph", "--predictions"]).arg(&nothing);
+                    command.arg("--constraints").arg(&file);
+                    command.arg("--output").arg(folder.path().join("graph"));
+                } else {
+                    command.args(["explain", "seed", "--recipe"]).arg(&file);
+                }
                 let output = command.output().unwrap();
                 let message = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success(), "{place}: {message}");

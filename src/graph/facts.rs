@@ -72,7 +72,7 @@ pub(super) struct PredictedFacts {
 }
 
 /// Key of a fact in a document.
-type FactPlace = (usize, usize, usize, String);
+type PredictedPlace = (usize, usize, usize, String);
 
 impl PredictedFacts {
     /// Reads predictions, and the documents that they are about. `least` is the smallest calibrated
@@ -89,7 +89,7 @@ impl PredictedFacts {
         least: Option<f64>,
     ) -> Result<Self> {
         let mut read = Self { named: !documents.is_empty(), ..Self::default() };
-        let mut places: BTreeMap<FactPlace, usize> = BTreeMap::new();
+        let mut places: BTreeMap<PredictedPlace, usize> = BTreeMap::new();
         let mut titles: HashMap<String, usize> = HashMap::new();
         // The first prediction of each document, for errors.
         let mut first: Vec<(usize, usize)> = Vec::new();
@@ -119,7 +119,7 @@ impl PredictedFacts {
         &mut self,
         document: usize,
         prediction: Prediction,
-        places: &mut BTreeMap<FactPlace, usize>,
+        places: &mut BTreeMap<PredictedPlace, usize>,
     ) {
         let Prediction { h_idx: head, t_idx: tail, r: relation, score, confidence, .. } =
             prediction;

@@ -3,8 +3,9 @@
 //! relations that decide where predictions contradict each other; and files that graph tools open.
 //!
 //! The order of work is that of the files: [`facts`] reads predictions and their documents,
-//! [`nodes`] merges entities, [`edges`] merges facts and applies [`constraints`], [`tables`],
-//! [`rdf`] and [`neo4j`] write. Not for: predicting (`pipeline`), or scoring predictions (`eval`).
+//! [`nodes`] merges entities, [`edges`] merges facts and applies [`constraints`]; [`tables`],
+//! [`rdf`] and [`neo4j`] write the [`whole`]. Not for: predicting (`pipeline`), or scoring
+//! predictions (`eval`).
 
 mod constraints;
 mod edges;
@@ -16,6 +17,7 @@ mod rdf;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod why;
 
 pub use make::{GraphTask, make_graph};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::make::FactGraph;
+use super::whole::FactGraph;
 use crate::Result;
 use crate::base::write_whole;
 use crate::{DataError, Error};

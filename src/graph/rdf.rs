@@ -6,7 +6,7 @@ use std::path::Path;
 use oxrdf::vocab::{rdf, rdfs, xsd};
 use oxrdf::{Literal, NamedNode, NamedNodeRef, Term, Triple};
 
-use super::make::FactGraph;
+use super::whole::FactGraph;
 use crate::base::write_atomic;
 use crate::{Error, Result};
 
@@ -55,7 +55,7 @@ pub(super) fn write_triples(
     prefixes: &IriPrefixes,
     folder: &Path,
 ) -> Result<()> {
-    let names = Names { graph, prefixes };
+    let names = IriNames { graph, prefixes };
     write_atomic(&folder.join(TRIPLES), |out| {
         let mut put = |subject: &NamedNode, predicate: NamedNodeRef, object: Term| {
             let triple = Triple::new(subject.clone(), predicate.into_owned(), object);
@@ -109,12 +109,12 @@ pub(super) fn write_triples(
     })
 }
 
-struct Names<'a> {
+struct IriNames<'a> {
     graph: &'a FactGraph,
     prefixes: &'a IriPrefixes,
 }
 
-impl Names<'_> {
+impl IriNames<'_> {
     fn node(&self, number: usize) -> NamedNode {
         let node = &self.graph.nodes.nodes[number];
         match (&node.knowledge_base_id, &self.prefixes.entity) {

@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::edges::{EdgeKey, GraphEdge};
-use super::make::FactGraph;
+use super::whole::FactGraph;
 use crate::Result;
 use crate::shards::WholeTable;
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::make::{FactGraph, GraphTask, make_graph};
+use super::make::{GraphTask, make_graph};
 use super::nodes::MergeBy;
+use super::whole::FactGraph;
 use super::why::{EdgeQuery, why_edges};
 use crate::corpus::Format;
 use crate::{Error, Result};
