@@ -162,9 +162,10 @@ impl Error {
             Self::Data(data) => data.hint.as_deref(),
             Self::Remote { hint, .. } => Some(hint),
             Self::OfRank { error, .. } => error.hint(),
-            Self::Stopped { .. } => {
-                Some("run the same command again with --resume, which `table` does by itself")
-            }
+            Self::Stopped { .. } => Some(
+                "run the same command again with --resume, which `table`, `score` and `teach` \
+                     do by themselves",
+            ),
             Self::NonFinite { .. } => {
                 Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage")
             }

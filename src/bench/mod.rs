@@ -342,9 +342,9 @@ impl Bench<'_> {
             Self::encoder_flops(&loaded, lengths.iter().copied()).map(|flops| flops + heads);
         let ranking = LoadedRanker::new(loaded, self.precision)?;
         let warm: Vec<&TokenizedDocument> = references.iter().copied().take(32).collect();
-        ranking.keep(&warm, KeptPairs::fixed(60), PREDICT_TOKENS, &mut |_| {})?;
+        ranking.keep(&warm, KeptPairs::fixed(60), PREDICT_TOKENS, &mut |_| Ok(()))?;
         let started = Instant::now();
-        ranking.keep(&references, KeptPairs::fixed(60), PREDICT_TOKENS, &mut |_| {})?;
+        ranking.keep(&references, KeptPairs::fixed(60), PREDICT_TOKENS, &mut |_| Ok(()))?;
         self.record(
             "score",
             references.len() as f64,

@@ -89,7 +89,7 @@ impl ReadingFlags {
         let pair_types = self.pair_types.as_deref().map(str::parse).transpose()?;
         let mesh = self.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new);
         let on_error = self.on_error;
-        Ok(ReadOptions { relations, pair_types, mesh, on_error, excluded: None })
+        Ok(ReadOptions { relations, pair_types, mesh, on_error, ..ReadOptions::default() })
     }
 }
 

@@ -169,7 +169,7 @@ impl ScoreVerb {
             return Err(Error::recipe(format!("{} exists already", self.output.display()))
                 .with_hint("name a folder that does not exist yet"));
         }
-        let session = self.machine.session()?;
+        let session = self.machine.stoppable_session()?;
         let task = ScoreTask {
             checkpoint: &self.checkpoint,
             input: &self.input,
@@ -231,7 +231,7 @@ impl TeachVerb {
             logits: *logits,
             ..defaults
         };
-        self.machine.session()?.run(|session| {
+        self.machine.stoppable_session()?.run(|session| {
             let report = pipeline::teach(task, &settings, session)?;
             session.world.on_root(|| {
                 say(format!("teach: {report}"));

@@ -95,6 +95,12 @@ impl MachineFlags {
     pub fn session(&self) -> Result<Session> {
         Session::start(&self.device, self.threads)
     }
+
+    /// As [`session`](Self::session); signals are requests to stop, which the work looks at.
+    pub fn stoppable_session(&self) -> Result<Session> {
+        let machine = |(): &()| (self.device.clone(), self.threads);
+        Ok(Session::start_with(Ok(()), machine)?.0)
+    }
 }
 
 /// Writes a result for machines, where asked for.

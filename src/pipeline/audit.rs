@@ -141,7 +141,7 @@ fn checkpoint_scores<'a>(
         let ranker = LoadedRanker::new(loaded, session.precision(PrecisionChoice::Auto))?;
         let documents = tokenized(ranker.loaded.tokenizer.clone())?;
         let all = KeptPairs::fixed(usize::MAX);
-        let kept = ranker.keep(&documents, all, PREDICT_TOKENS, &mut |_| {})?;
+        let kept = ranker.keep(&documents, all, PREDICT_TOKENS, &mut |_| Ok(()))?;
         let counts = documents.iter().map(|document| document.entities.len());
         let ranked = rows.zip(counts).zip(&kept).map(|((row, count), kept)| (row, count, &**kept));
         return Ok(of_places(ranked, labels));

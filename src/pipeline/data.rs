@@ -14,7 +14,7 @@ use super::sources::check_files;
 use super::training_shards::TrainingShards;
 use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
-    DocredWriter, ReadOptions, TitleKey, list_left_out, load_relations, title_key,
+    DocredWriter, GoingOn, ReadOptions, TitleKey, list_left_out, load_relations, title_key,
 };
 use crate::corpus::synth::write_world;
 use crate::corpus::{
@@ -144,12 +144,25 @@ struct RoleFiles {
 /// # Errors
 /// If a file is missing or holds a bad document, or the shards cannot be written.
 pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
+    prepare_data_while(recipe, folder, GoingOn::default())
+}
+
+/// As [`prepare_data`]; now and then it asks whether to go on.
+///
+/// # Errors
+/// Those of [`prepare_data`], and of the answer.
+pub(super) fn prepare_data_while(
+    recipe: &Recipe,
+    folder: &Path,
+    going_on: GoingOn,
+) -> Result<RunData> {
     check_files(recipe)?;
     let named = &recipe.data;
     let read = ReadOptions {
         mesh: named.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new),
         on_error: named.on_error,
         excluded: Some(Arc::new(named.exclude_titles.iter().cloned().collect())),
+        going_on,
         ..ReadOptions::default()
     };
     let mut sources = sources(named, &read, folder)?;

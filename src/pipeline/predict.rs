@@ -428,7 +428,7 @@ fn rank_documents(
         .with_hint("name the ranker of the same run"));
     }
     let keep = DsdocreSettings::within(&loaded.description.settings)?.finetune_pairs();
-    let kept = ranking.keep(documents, keep, PREDICT_TOKENS, &mut |_| {})?;
+    let kept = ranking.keep(documents, keep, PREDICT_TOKENS, &mut |_| Ok(()))?;
     for (document, kept) in documents.iter_mut().zip(kept) {
         document.kept = Some(kept);
     }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::data::{Role, RunData, prepare_data};
+use super::data::{Role, RunData, prepare_data_while};
 use super::finetune::{
     FinetuneTask, finetune, finetune_first_stage, finetune_in_stages, first_stage_of,
 };
@@ -104,8 +104,10 @@ pub fn run_until(
         Ok(run)
     })?;
     let preparing = session.world.watchdog().unbounded_section("preparing the data");
-    let data: RunData =
-        session.world.on_root(|| prepare_data(recipe, &run.folder.path().join(run_files::DATA)))?;
+    let data: RunData = session.world.on_root(|| {
+        let asked = session.asked_while("while preparing the data");
+        prepare_data_while(recipe, &run.folder.path().join(run_files::DATA), asked)
+    })?;
     drop(preparing);
     if last == Milestone::Data {
         return Ok(());

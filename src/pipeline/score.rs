@@ -162,7 +162,7 @@ impl Scoring<'_> {
         let world = session.world.size();
         if groups.len() == world {
             let own = self.shards.documents(groups[session.world.rank()])?;
-            return session.gather(self.keep(&own));
+            return session.gather(self.keep(&own, session));
         }
         // Too few for one each, so each is divided.
         let mut all = Vec::new();
@@ -170,7 +170,7 @@ impl Scoring<'_> {
             all.extend(self.shards.documents(group)?);
         }
         let own: Vec<TokenizedDocument> = session.share(all).collect();
-        let shares = session.gather(self.keep(&own))?;
+        let shares = session.gather(self.keep(&own, session))?;
         let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
         let mut next = (0..world).cycle();
         let mut take = || {
@@ -181,13 +181,14 @@ impl Scoring<'_> {
         Ok(lengths.map(|length| (0..length).map(|_| take()).collect()).collect())
     }
 
-    fn keep(&self, documents: &[TokenizedDocument]) -> Result<Vec<RankedPairs>> {
+    fn keep(&self, documents: &[TokenizedDocument], session: &Session) -> Result<Vec<RankedPairs>> {
         let is_ranked = |document: &TokenizedDocument| {
             self.annotated.is_none_or(|annotated| !annotated.holds(&document.title))
         };
         let ranked: Vec<&TokenizedDocument> =
             documents.iter().filter(|document| is_ranked(document)).collect();
-        let kept = self.ranker.keep(&ranked, self.task.keep, self.task.tokens, &mut |_| {})?;
+        let mut done = |_| session.going_on("while scoring");
+        let kept = self.ranker.keep(&ranked, self.task.keep, self.task.tokens, &mut done)?;
         let mut kept = kept.into_iter();
         let note = |document| is_ranked(document).then(|| kept.next()).flatten().into();
         Ok(documents.iter().map(note).collect())
@@ -211,16 +212,17 @@ impl LoadedRanker {
         Ok(Self { views: loaded.views(0)?, loaded, forward: Forward { train: false, precision } })
     }
 
-    /// The best pairs of each document, best first.
+    /// The best pairs of each document, best first. `done` is told after each pass how many
+    /// documents are done.
     ///
     /// # Errors
-    /// If a document is over the length limit, or libtorch rejects an operation.
+    /// If a document is over the length limit, or libtorch rejects an operation; those of `done`.
     pub fn keep<D: AsRef<TokenizedDocument>>(
         &self,
         documents: &[D],
         keep: KeptPairs,
         tokens: usize,
-        done: &mut dyn FnMut(usize),
+        done: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Vec<ScoredPair>>> {
         let documents: Vec<&TokenizedDocument> = documents.iter().map(AsRef::as_ref).collect();
         // Documents of similar length share a pass: long ones first, so that the largest pass comes
@@ -241,7 +243,7 @@ impl LoadedRanker {
                 kept[index] = top_asked_pairs(documents[index], &scores, count);
             }
             finished += range.len();
-            done(finished);
+            done(finished)?;
         }
         Ok(kept)
     }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 
 use crate::base::{caught, say};
+use crate::corpus::formats::GoingOn;
 use crate::ranks::{CommunicationStream, MEETING, World};
 use crate::recipe::Recipe;
 use crate::shards::DocumentStore;
@@ -92,11 +93,13 @@ impl Session {
     /// # Errors
     /// [`Error::Stopped`].
     pub fn going_on(&self, place: &str) -> Result<()> {
-        let asked = self.run.get().is_some_and(|run| self.signals.stop_requested(run));
-        match asked || self.signals.stopped() {
-            true => Err(Error::Stopped { place: place.to_owned() }),
-            false => Ok(()),
-        }
+        going_on(&self.signals, self.run.get(), place)
+    }
+
+    /// As [`going_on`](Self::going_on), for work that does not know a session.
+    pub fn asked_while(&self, place: &'static str) -> GoingOn {
+        let (signals, run) = (self.signals.clone(), self.run.get().cloned());
+        GoingOn::while_it(move || going_on(&signals, run.as_ref(), place))
     }
 
     /// Makes sure that all ranks read the same shards.
@@ -161,6 +164,13 @@ impl Session {
     pub fn run<T>(self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let outcome = caught(|| work(&self));
         self.world.close(outcome)
+    }
+}
+
+fn going_on(signals: &Signals, run: Option<&PathBuf>, place: &str) -> Result<()> {
+    match signals.stopped() || run.is_some_and(|run| signals.stop_requested(run)) {
+        true => Err(Error::Stopped { place: place.to_owned() }),
+        false => Ok(()),
     }
 }
 

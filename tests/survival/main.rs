@@ -19,6 +19,7 @@ mod exact;
 mod fake_bucket;
 mod kills;
 mod launch;
+mod phases;
 mod place;
 mod ranks;
 mod soak;

@@ -20,7 +20,7 @@ pub use docred::{DocredWriter, load_relations};
 pub use eog::read_eog;
 pub use format::{DocumentFormat, DocumentWriter, GoldDocuments, WriteSummary};
 pub use reading::{
-    Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, list_left_out, title_key,
+    GoingOn, Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, list_left_out, title_key,
 };
 
 use std::fmt;

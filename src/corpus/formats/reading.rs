@@ -2,6 +2,7 @@
 //! repeat, documents that cannot be read, and the count of what was in a file.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ const MOST_FAULTS: usize = 10_000;
 /// Documents that may be left out of a file: with more, it is not what it was taken for.
 const MOST_LEFT_OUT: usize = 1_000_000;
 
+/// After so many documents it is asked whether to go on: the answer may lie on a network disk.
+const ASKED_EVERY: usize = 64;
+
 /// Documents that cannot be read and are named on the terminal.
 const MOST_SHOWN: usize = 5;
 
@@ -39,6 +43,33 @@ pub struct ReadOptions {
     pub on_error: OnError,
     /// Titles of documents that are passed over if they cannot be read.
     pub excluded: Option<Arc<HashSet<String>>>,
+    /// Asked now and then while documents are read.
+    pub going_on: GoingOn,
+}
+
+/// Asks whether work is to go on; by default it is.
+#[derive(Clone, Default)]
+pub struct GoingOn(Option<Arc<dyn Fn() -> Result<()> + Send + Sync>>);
+
+impl GoingOn {
+    /// Asks `whether`, which ends the work by an error.
+    pub fn while_it(whether: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(whether)))
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// What ends the work.
+    pub fn ask(&self) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |whether| whether())
+    }
+}
+
+impl fmt::Debug for GoingOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GoingOn({})", self.0.is_some())
+    }
 }
 
 /// What is done with a document that cannot be read.
@@ -239,6 +270,9 @@ impl<'a> Intake<'a> {
         });
         match read {
             Ok((document, others)) => {
+                if self.summary.documents.is_multiple_of(ASKED_EVERY) {
+                    self.options.going_on.ask()?;
+                }
                 self.summary.add(&document, others);
                 // The documents before the first faulty one; what follows is only looked through.
                 if self.faults.is_empty() { each(document) } else { Ok(()) }
