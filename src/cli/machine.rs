@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::pipeline::FinetuneVerb;
 use super::shared::{Overrides, print_all, show, write_json};
 use crate::base::run_files;
-use crate::questions::{self, PlanOptions};
+use crate::questions::{self, PlanOptions, ScalingOptions};
 use crate::recipe::Recipe;
 use crate::systems::{SystemInfo, systems};
 use crate::torch::{Precision, device, precision::matmul_rate};
@@ -186,7 +186,7 @@ impl SystemsVerb {
     }
 }
 
-/// Estimate steps, time, memory, disk and traffic of a recipe on a cluster
+/// Estimate steps, time, memory, disk, traffic and scaling of a recipe on a cluster
 #[derive(Debug, Args)]
 pub struct PlanVerb {
     /// Recipe (TOML)
@@ -196,6 +196,8 @@ pub struct PlanVerb {
     run_dir: Option<PathBuf>,
     #[command(flatten)]
     options: PlanOptions,
+    #[command(flatten)]
+    scaling: ScalingOptions,
     #[command(flatten)]
     overrides: Overrides,
     /// Write the estimate as JSON
@@ -207,7 +209,11 @@ impl PlanVerb {
     pub fn run(self) -> Result<()> {
         let recipe = self.overrides.load::<Self>(Some(&self.recipe), &[])?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
-        show(&questions::plan(&recipe, &folder, self.options)?, self.json.as_deref())
+        let mut estimate = questions::plan(&recipe, &folder, self.options)?;
+        if self.scaling.scaling {
+            estimate.add_scaling(&self.scaling)?;
+        }
+        show(&estimate, self.json.as_deref())
     }
 }
 

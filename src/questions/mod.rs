@@ -19,7 +19,7 @@ pub use blame::blame;
 pub use explain::explain;
 pub use ledger::ledger;
 pub use parting::parting;
-pub use plan::{PlanOptions, plan};
+pub use plan::{PlanOptions, ScalingOptions, plan};
 pub use systems::{describe_system, list_systems};
 pub use weights::PartWeights;
 pub use why::{WhyQuery, why};
