@@ -112,10 +112,11 @@ fn failures() -> Value {
         json!({ "action": action, "onExitCodes": values })
     };
     use exit_code::{BUG, DATA, IO, RANK_LOST, RECIPE, STOPPED, USAGE};
+    let lost_machine = json!({ "type": "DisruptionTarget", "status": "True" });
     json!({ "rules": [
         codes("FailJob", &[USAGE, RECIPE, DATA, BUG, IO]),
         codes("Ignore", &[STOPPED]),
-        { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget" }] },
+        { "action": "Ignore", "onPodConditions": [lost_machine] },
         codes("Count", &[RANK_LOST]),
     ]})
 }

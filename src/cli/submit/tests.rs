@@ -192,7 +192,10 @@ fn exit_codes_decide_whether_a_pod_starts_again() {
         let codes = |rule: usize| (&rules[rule]["action"], &rules[rule]["onExitCodes"]["values"]);
         assert_eq!(codes(0), (&json!("FailJob"), &json!([2, 64, 65, 70, 74])), "{template}");
         assert_eq!(codes(1), (&json!("Ignore"), &json!([75])));
-        assert_eq!(rules[2]["onPodConditions"], json!([{ "type": "DisruptionTarget" }]));
+        assert_eq!(
+            rules[2]["onPodConditions"],
+            json!([{ "type": "DisruptionTarget", "status": "True" }])
+        );
         assert_eq!(codes(3), (&json!("Count"), &json!([71])));
         assert_eq!(value(&text, kind, "backoffLimit"), 6);
         assert_eq!(value(&text, kind, "restartPolicy"), "Never");
@@ -338,4 +341,19 @@ fn what_a_destination_does_not_read_is_refused() {
         let error = submit.fill(&recipe).unwrap_err();
         assert!(error.to_string().contains("small letters"), "{name}: {error}");
     }
+}
+
+#[test]
+fn a_tool_is_given_the_file_and_its_answer_comes_back() {
+    let folder = fake("kubectl", r#"echo "$1: $(cat)""#);
+    let tool = folder.path().join("kubectl").display().to_string();
+    assert_eq!(answer_of(&tool, &["apply"], "kind: Job\n").unwrap(), "apply: kind: Job\n");
+    let folder = fake("sky", "exit 3");
+    let tool = folder.path().join("sky").display().to_string();
+    // More than a pipe holds, so that the tool is gone before all of it is written.
+    let error = answer_of(&tool, &[], &"x".repeat(1 << 20)).unwrap_err();
+    assert!(error.exit_code() == 64 && error.to_string().contains("rejected the job"), "{error}");
+    let error = answer_of("no-such-scheduler", &[], "").unwrap_err();
+    assert!(error.to_string().starts_with("no-such-scheduler cannot be started"), "{error}");
+    assert!(error.hint().unwrap().contains("--dry-run"));
 }
