@@ -5,13 +5,13 @@
 use crate::{Error, Result};
 
 /// Values by the name of their place.
-pub(super) type Places = Vec<(&'static str, String)>;
+pub(super) type PlaceValues = Vec<(&'static str, String)>;
 
 /// A launch file with every place filled in. Values are not searched for places.
 ///
 /// # Errors
 /// A bug (70) if a place has no value.
-pub(super) fn fill(template: &str, values: &Places) -> Result<String> {
+pub(super) fn fill(template: &str, values: &PlaceValues) -> Result<String> {
     let (mut filled, mut rest) = (String::with_capacity(template.len()), template);
     while let Some(start) = rest.find('@') {
         filled += &rest[..start];
