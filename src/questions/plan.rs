@@ -19,9 +19,7 @@ use self::corpora::{CorpusSize, corpora};
 use self::estimate::{RunEstimate, StageEstimate, Took};
 pub use self::scaling::ScalingOptions;
 use self::scaling::{StepShape, WorkSource};
-use super::cost::{
-    finetuning_head_flops, pretraining_head_flops, ranking_flops, relation_vector_flops,
-};
+use super::cost::{finetuning_head_flops, pretraining_head_flops, ranking_flops};
 use super::systems::{Sizes, foundation, model_of};
 use crate::base::{read_json, run_files};
 use crate::encoders::{encoder_flops, encoder_size};
