@@ -22,10 +22,10 @@ def check(what, problems):
 
 nodes, edges, statements = (pandas.read_parquet(folder / f"{name}.parquet") for name in ["nodes", "edges", "statements"])
 keys = set(zip(edges["head"], edges["relation"], edges["tail"]))
-problems = ["no edge"] * edges.empty + ["edges twice"] * (len(keys) != len(edges))
+problems = ["no edge"] * int(edges.empty) + ["edges twice"] * (len(keys) != len(edges))
 problems += ["ends that are no nodes"] * (not set(edges["head"]) | set(edges["tail"]) == set(nodes["id"]))
 problems += ["statements of no edge"] * (set(zip(statements["head"], statements["relation"], statements["tail"])) != keys)
-problems += ["sentences"] * (statements["text"].str.len() == 0).any()
+problems += ["sentences"] * int((statements["text"].str.len() == 0).any())
 check(f"{len(nodes)} nodes and {len(edges)} edges in pandas", problems)
 
 triples = rdflib.Graph().parse(folder / "graph.nt", format="nt")

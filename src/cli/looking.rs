@@ -325,7 +325,11 @@ impl WhyVerb {
         if let [folder] = self.runs.as_slice()
             && is_graph(folder)
         {
-            let WhyQuery { head, tail, relation, .. } = self.query;
+            let WhyQuery { title, head, tail, relation } = self.query;
+            if title.is_some() {
+                return Err(Error::recipe("--title asks about a document, and this is a graph")
+                    .with_hint("ask with --head, --tail and --relation"));
+            }
             let query = EdgeQuery { head, tail, relation };
             return show(&why_edges(folder, &query)?, self.json.as_deref());
         }

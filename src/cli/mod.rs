@@ -24,6 +24,7 @@ use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
 use crate::base::{caught, say};
 use crate::ranks::{Launcher, failure::start_keeper, joined_rank};
+use crate::torch::c10d::disable_recorder;
 use crate::torch::cuda::prepare_allocator;
 use crate::{Error, Result, exit_code};
 
@@ -151,6 +152,7 @@ impl ManVerb {
 /// Parses the arguments, runs the verb, reports an error, and ends the process with its exit code.
 pub fn main() -> ! {
     prepare_allocator();
+    disable_recorder();
     let cli = Cli::try_parse().unwrap_or_else(|answer| {
         // All ranks are asked the same, so one answers.
         if own_rank() == 0 {

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, UInt32Type};
-use clap::Args;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
@@ -13,17 +12,14 @@ use super::tables::{DROPPED, EDGES, NODES, STATEMENTS};
 use crate::shards::catch;
 use crate::{DataError, Result};
 
-/// Which edges are asked about, as flags say it.
-#[derive(Clone, Debug, Default, Args)]
+/// Which edges are asked about.
+#[derive(Clone, Debug, Default)]
 pub struct EdgeQuery {
-    /// Head: the identifier or the name of a node
-    #[arg(long, value_name = "H")]
+    /// Head: the identifier or the name of a node.
     pub head: Option<String>,
-    /// Tail, likewise
-    #[arg(long, value_name = "T")]
+    /// Tail, likewise.
     pub tail: Option<String>,
-    /// Relation: its identifier
-    #[arg(long, value_name = "R")]
+    /// Relation: its identifier.
     pub relation: Option<String>,
 }
 

@@ -7,6 +7,7 @@
 use std::ffi::{CString, c_int, c_void};
 use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
+use std::sync::Once;
 use std::time::Duration;
 
 use super::shim::c10d::{
@@ -16,6 +17,22 @@ use super::shim::c10d::{
 };
 use super::shim::check;
 use crate::{Error, Result};
+
+/// Sizes the recorder in which c10d keeps the latest collectives.
+const RECORDER: &str = "TORCH_FR_BUFFER_SIZE";
+
+/// Turns off c10d's recorder of collectives. It enters each group into a table at the group's first
+/// operation, without a lock, so two groups in two threads break it. To be called before threads
+/// start; groups call it too, for tests.
+pub fn disable_recorder() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os(RECORDER).is_none_or(|size| size != "0") {
+            // SAFETY: the program calls this when it has one thread.
+            unsafe { std::env::set_var(RECORDER, "0") };
+        }
+    });
+}
 
 /// A connection to a store of keys. All methods may be called from any thread; one waits for the
 /// other.
@@ -161,6 +178,7 @@ impl GlooGroup {
         connect: Duration,
         timeout: Duration,
     ) -> Result<Self> {
+        disable_recorder();
         let (name, address) = (text(&format!("{name}/"))?, text(address)?);
         let mut group = std::ptr::null_mut();
         // SAFETY: the store and the texts live through the call, which writes one pointer.
