@@ -24,7 +24,7 @@ test: setup       ## all tests
 test-nightly: setup ## all tests, with every kill, damage, resume and seed of docs/operation.md (hours)
 	$(MPIENV) DOCRE_WORLD_DOCUMENTS=100000 DOCRE_KILLS=500 DOCRE_DAMAGE=all DOCRE_RESUME_EVERY=1 DOCRE_FABRIC_SEEDS=20000 DOCRE_SOAK_STEPS=20000 DOCRE_ALL_TABLES=1 cargo test --locked $(FEATURES)
 	DOCRE_STREAM_DOCUMENTS=1000000 cargo test --locked $(FEATURES) --lib more_documents_than_fit
-test-interop: build ## checkpoints open in Hugging Face transformers, shards in pyarrow
+test-interop: build ## checkpoints open in transformers, shards in pyarrow; launch files are valid
 	cluster/test-interop.sh $(BINARY)
 bench-hf: build   ## tokens a second of a BERT beside transformers on the CPU (LENGTH=512)
 	$$(cluster/interop-env.sh) cluster/bench_hf.py $(BINARY) $(LENGTH)

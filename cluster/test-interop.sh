@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Tests that checkpoints open in Hugging Face transformers with the same hidden states, that
 # tokenizers give the same pieces as there, that shards and tables of documents open in pyarrow with
-# verified checksums, that datasets reads them with typed columns, and that a torch with CUDA is opened.
+# verified checksums, that datasets reads them with typed columns, that a torch with CUDA is opened,
+# and that the launch files of `submit` are what their schedulers expect.
 set -euo pipefail
 binary=$(realpath "$1")
 here=$(dirname "$0")
 python=$("$here/interop-env.sh")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+"$("$here/interop-env.sh" launch)" "$here/test_launch_files.py" "$binary" "$here/../jobs/smoke.toml"
 "$binary" run "$here/../jobs/smoke.toml" --run-dir "$work/run" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$python" "$here/test_interop.py" "$binary" "$work/run"
 # A torch with CUDA is opened where there is no GPU, and CUDA itself says why it does not work.

@@ -463,6 +463,7 @@ impl Bench<'_> {
             boundary_steps: 0,
             precision: self.precision,
             deterministic: false,
+            wire: recipe.communication.precision,
             seed: 1,
         };
         let mut trainer =

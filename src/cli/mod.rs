@@ -13,6 +13,7 @@ mod machine;
 mod pipeline;
 mod scores;
 mod shared;
+mod submit;
 mod tables;
 
 use std::fmt::Write as _;
@@ -94,7 +95,7 @@ verbs! {
         Ledger(looking::LedgerVerb), Explain(looking::ExplainVerb), Autopsy(looking::AutopsyVerb),
     "Machine", hide = false:
         Doctor(doctor::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
-        Launch(launch::LaunchVerb), Submit(machine::SubmitVerb),
+        Launch(launch::LaunchVerb), Submit(submit::SubmitVerb),
     "Developers", hide = true:
         Selftest(developers::SelftestVerb), Verify(developers::VerifyVerb),
         Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
@@ -258,7 +259,7 @@ mod tests {
         ("bench", "tokenizer", "of the stages; `bench systems` follows the recipe"),
         ("finetune", "dev", "holds shards; `data` is refused because of --train"),
         ("submit", "seeds", "only in array-of-seeds, which checks it"),
-        ("submit", "tasks", "of Slurm, one for each rank"),
+        ("submit", "tasks", "of a machine, one for each rank"),
     ];
 
     fn flags(verb: &Command) -> impl Iterator<Item = &str> {

@@ -321,6 +321,7 @@ impl TrainingStage<'_> {
             boundary_steps: steps.boundary,
             precision: session.precision(self.schedule.precision),
             deterministic: recipe.deterministic,
+            wire: recipe.communication.precision,
             seed: recipe.seed,
         };
         let (seed, batch, mixture) = (recipe.seed, self.schedule.batch, steps.mixture);

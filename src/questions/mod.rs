@@ -20,7 +20,7 @@ pub use blame::blame;
 pub use explain::explain;
 pub use ledger::ledger;
 pub use parting::parting;
-pub use plan::{PlanOptions, plan};
+pub use plan::{PlanOptions, ScalingOptions, plan};
 pub use systems::{describe_system, list_systems};
 pub use watch::{RunLook, WatchedRun, serve, watch_terminal};
 pub use weights::PartWeights;

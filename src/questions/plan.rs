@@ -6,6 +6,8 @@
 
 mod corpora;
 mod estimate;
+mod fabric;
+mod scaling;
 
 use std::path::Path;
 
@@ -15,6 +17,8 @@ use tch::Device;
 
 use self::corpora::{CorpusSize, corpora};
 use self::estimate::{RunEstimate, StageEstimate, Took};
+pub use self::scaling::ScalingOptions;
+use self::scaling::{StepShape, WorkSource};
 use super::cost::{finetuning_head_flops, pretraining_head_flops, ranking_flops};
 use super::systems::{Sizes, foundation, model_of};
 use crate::base::{read_json, run_files};
@@ -27,9 +31,9 @@ use crate::sampling::SourceVisits;
 use crate::shards::ShardManifest;
 use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelKind};
 use crate::systems::{Model, Variant};
-use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
-use crate::train::{Checkpoint, RunIdentity, Schedule, TrainerState};
+use crate::torch::{GradientBuckets, device};
+use crate::train::{BUCKET_BYTES, Checkpoint, RunIdentity, Schedule, TrainerState};
 use crate::{Error, Result};
 
 /// Numbers that the backward pass keeps a token, layer and channel (docs/design.md).
@@ -86,10 +90,12 @@ pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunE
     let mut estimate = RunEstimate {
         name: recipe.name.clone(),
         ranks: options.nodes * options.ranks_per_node,
+        ranks_per_node: options.ranks_per_node,
         tflops,
         share: options.share,
         corpora,
         stages: Vec::new(),
+        scaling: Vec::new(),
         notes: Vec::new(),
     };
     if options.tflops.is_none() {
@@ -152,6 +158,8 @@ struct ModelSize {
     width: f64,
     layers: f64,
     parameters: usize,
+    /// Bytes of the gradient buckets.
+    buckets: Vec<usize>,
 }
 
 impl ModelSize {
@@ -159,7 +167,11 @@ impl ModelSize {
         let config = model.encoder_config();
         let [width, layers] = encoder_size(&config).unwrap_or([0.0, 1.0]);
         let parameters = model.parameters().iter().map(|entry| entry.tensor.numel()).sum();
-        Self { config, width, layers, parameters }
+        let trained = model.parameters().trainable();
+        let trained: Vec<_> =
+            trained.map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
+        let buckets = GradientBuckets::sizes(&trained, BUCKET_BYTES);
+        Self { config, width, layers, parameters, buckets }
     }
 }
 
@@ -180,7 +192,63 @@ struct StageWork<'a> {
     trains: bool,
 }
 
+impl StageWork<'_> {
+    /// A step, for the curve of [`RunEstimate::add_scaling`].
+    fn shape(&self, model: &ModelSize, rate: f64) -> StepShape {
+        let documents = self.documents_per_step / self.items.max(1) as f64;
+        StepShape {
+            items: self.items.max(1),
+            documents,
+            tokens: documents * self.corpus.tokens,
+            budget: self.schedule.tokens_per_micro_batch as f64,
+            buckets: model.buckets.clone(),
+            seconds: 3.0 * self.flops.unwrap_or_default() * documents / rate,
+        }
+    }
+}
+
 impl RunEstimate {
+    /// Adds how each stage that trains scales to more ranks.
+    ///
+    /// # Errors
+    /// A recipe error (64) for options that mean nothing.
+    pub fn add_scaling(&mut self, options: &ScalingOptions) -> Result<()> {
+        let trained = || self.stages.iter().filter_map(|own| Some((own, own.shape.as_ref()?)));
+        let names: Vec<&str> = trained().map(|(own, _)| own.stage.as_str()).collect();
+        let given = options.measured(&names)?;
+        let work = |own: &StageEstimate, shape: &StepShape| {
+            let given = given.iter().find(|(name, _)| *name == own.stage);
+            match (given, own.took.filter(|took| took.steps > 0)) {
+                (Some((_, seconds)), _) => (seconds / shape.items as f64, WorkSource::Given),
+                (None, Some(took)) => {
+                    let share = shape.items.div_ceil(took.ranks.max(1)) as f64;
+                    let step = 3600.0 * took.hours / took.steps as f64;
+                    (step / share, WorkSource::RunFolder)
+                }
+                (None, None) => (shape.seconds, WorkSource::Estimated),
+            }
+        };
+        let curve = |(own, shape): (&StageEstimate, &StepShape)| {
+            shape.scaling(&own.stage, work(own, shape), options, self.ranks_per_node)
+        };
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            trained().map(curve).partition(|curve| curve.item_s > 0.0);
+        let estimated = known.iter().any(|curve| curve.source == WorkSource::Estimated);
+        self.scaling = known;
+        if estimated {
+            self.notes.push(
+                "scaling: seconds of work are estimated; --step-seconds or a run folder gives \
+                 measured ones"
+                    .into(),
+            );
+        }
+        let unknown = unknown.iter().map(|curve| {
+            format!("scaling: the work of {} is not known; --step-seconds gives it", curve.stage)
+        });
+        self.notes.extend(unknown);
+        Ok(())
+    }
+
     fn corpus(&self, role: Role) -> Result<CorpusSize> {
         let found = self.corpora.iter().find(|size| size.role == role.name());
         found
@@ -270,6 +338,7 @@ impl RunEstimate {
             checkpoint_gb: of_training(12.0 * parameters / 1e9),
             traffic_gb: of_training(2.0 * (ranks - 1.0) / ranks * 4.0 * parameters / 1e9),
             took: None,
+            shape: work.trains.then(|| work.shape(model, rate)),
         });
     }
 
@@ -428,5 +497,7 @@ fn dsdocre(recipe: &Recipe, kind: ModelKind, sizes: Sizes) -> Result<ModelSize> 
     Ok(ModelSize::of(&DsdocreModel::new(foundation, kind, recipe.settings_of()?)?))
 }
 
+#[cfg(test)]
+mod scaling_tests;
 #[cfg(test)]
 mod tests;

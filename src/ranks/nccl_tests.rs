@@ -179,6 +179,7 @@ fn two_steps(comm: &Arc<dyn Communicator>) -> Vec<Vec<f32>> {
         &Watchdog::asleep(),
         buckets.iter().map(Tensor::shallow_clone).collect(),
         vec![0, 1],
+        Kind::Float,
     )
     .unwrap();
     for _ in 0..2 {

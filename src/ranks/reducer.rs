@@ -5,6 +5,9 @@
 //! every rank, buckets are sent in the order of their index, whatever order the gradients come in:
 //! ranks that send in different orders would add different buckets or hang.
 //!
+//! Gradients can travel rounded to bf16. Then each bucket has a second one, in which it is sent;
+//! the sums come back into the first when all have arrived.
+//!
 //! Not for cutting parameters into buckets or for averaging: losses are divided by global counts
 //! before the backward pass.
 
@@ -14,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Communicator;
 use super::failure::Watchdog;
@@ -32,6 +35,8 @@ pub struct GradientReducer {
     armed: AtomicBool,
     pending: Mutex<Pending>,
     lane: Lane,
+    /// Buckets, and what they are sent as, where that is another kind of number.
+    rounded: Mutex<Vec<(Tensor, Tensor)>>,
 }
 
 /// What is still to happen since `arm`.
@@ -62,20 +67,24 @@ struct BucketSums {
     comm: Arc<dyn Communicator>,
     watchdog: Watchdog,
     buckets: Vec<Tensor>,
+    /// What is sent for each bucket: itself, or a rounded copy.
+    sent: Vec<Tensor>,
 }
 
 impl GradientReducer {
     /// Takes contiguous gradient buckets in launch order (the last layers' first) and, for every
-    /// parameter, the bucket it lies in.
+    /// parameter, the bucket it lies in. `wire` is the kind of number that is sent; a world of one
+    /// sends nothing and rounds nothing.
     ///
     /// # Errors
     /// A bug (70) if a parameter names a bucket that does not exist, an I/O error (74) if no thread
-    /// can be started.
+    /// can be started, an error of libtorch if there is no memory for rounded buckets.
     pub fn new(
         comm: &Arc<dyn Communicator>,
         watchdog: &Watchdog,
         buckets: Vec<Tensor>,
         owner: Vec<usize>,
+        wire: Kind,
     ) -> Result<Self> {
         let mut members = vec![0; buckets.len()];
         for (parameter, &bucket) in owner.iter().enumerate() {
@@ -84,7 +93,13 @@ impl GradientReducer {
             })?;
             *count += 1;
         }
-        let work = BucketSums { comm: comm.clone(), watchdog: watchdog.clone(), buckets };
+        let sent = if comm.carries() { sent_as(&buckets, wire)? } else { Vec::new() };
+        let pairs = buckets.iter().zip(&sent);
+        let rounded = pairs
+            .filter(|(bucket, sent)| bucket.kind() != sent.kind())
+            .map(|(bucket, sent)| (bucket.shallow_clone(), sent.shallow_clone()))
+            .collect();
+        let work = BucketSums { comm: comm.clone(), watchdog: watchdog.clone(), buckets, sent };
         let lane = match (comm.carries(), comm.concurrent()) {
             (false, _) => Lane::Nowhere,
             (true, false) => Lane::Here(Mutex::new(work)),
@@ -97,6 +112,7 @@ impl GradientReducer {
             armed: AtomicBool::new(false),
             pending: Mutex::default(),
             lane,
+            rounded: Mutex::new(rounded),
         })
     }
 
@@ -175,6 +191,9 @@ impl GradientReducer {
         drop(pending);
         self.wait()?;
         self.comm.join()?;
+        for (bucket, sum) in lock(&self.rounded).iter() {
+            copy(bucket, sum)?;
+        }
         wrong.map_or(Ok(()), |wrong| Err(Error::Bug(wrong)))
     }
 
@@ -206,6 +225,23 @@ impl GradientReducer {
     }
 }
 
+/// What buckets are sent as: themselves, or memory for a copy of that kind.
+fn sent_as(buckets: &[Tensor], wire: Kind) -> Result<Vec<Tensor>> {
+    let sent = |bucket: &Tensor| {
+        if bucket.f_kind()? == wire {
+            return Ok(bucket.shallow_clone());
+        }
+        Ok(Tensor::f_empty(bucket.size(), (wire, bucket.device()))?)
+    };
+    buckets.iter().map(sent).collect()
+}
+
+/// Copies values, rounding them where the kinds differ.
+fn copy(to: &Tensor, from: &Tensor) -> Result<()> {
+    tch::no_grad(|| to.shallow_clone().f_copy_(from))?;
+    Ok(())
+}
+
 impl BucketSums {
     /// Starts the thread. It ends when the reducer is dropped, which does not wait for it: it may
     /// be in a collective that never ends.
@@ -229,11 +265,16 @@ impl BucketSums {
     }
 
     fn reduce(&self, bucket: usize) -> Result<()> {
-        let tensor = &self.buckets[bucket];
+        let (own, sent) = (&self.buckets[bucket], &self.sent[bucket]);
+        let kind = sent.f_kind()?;
+        if kind != own.f_kind()? {
+            // On a GPU this follows the backward pass in the stream of both.
+            copy(sent, own)?;
+        }
+        let bytes = kind.elt_size_in_bytes() * sent.numel();
         // Bounded by the step that waits for it.
-        let _section =
-            self.watchdog.collective("all-reduce", 4 * tensor.numel(), Some(bucket), Duration::MAX);
-        self.comm.enqueue_all_reduce(tensor)
+        let _section = self.watchdog.collective("all-reduce", bytes, Some(bucket), Duration::MAX);
+        self.comm.enqueue_all_reduce(sent)
     }
 }
 

@@ -51,6 +51,11 @@ fn each<T: Send, C: Communicator + 'static>(
     })
 }
 
+fn reducer_of(comm: &Arc<dyn Communicator>, buckets: Vec<Tensor>) -> GradientReducer {
+    let asleep = Watchdog::asleep();
+    GradientReducer::new(comm, &asleep, buckets, OWNER.to_vec(), Kind::Float).unwrap()
+}
+
 fn shallow(tensors: &[Tensor]) -> Vec<Tensor> {
     tensors.iter().map(Tensor::shallow_clone).collect()
 }
@@ -59,8 +64,7 @@ fn shallow(tensors: &[Tensor]) -> Vec<Tensor> {
 /// told at all.
 fn three_steps(comm: &Arc<dyn Communicator>, told: impl Fn(usize, usize) -> bool) {
     let flat = buckets(comm.rank(), 0);
-    let reducer =
-        GradientReducer::new(comm, &Watchdog::asleep(), shallow(&flat), OWNER.to_vec()).unwrap();
+    let reducer = reducer_of(comm, shallow(&flat));
     let mut order: Vec<usize> = (0..OWNER.len()).collect();
     for step in 0..3 {
         for (mut old, new) in shallow(&flat).into_iter().zip(buckets(comm.rank(), step)) {
@@ -153,13 +157,7 @@ fn failing(size: usize, concurrent: bool, fail_at: impl Fn(usize) -> usize) -> V
 fn an_error_on_one_rank_comes_out_of_finish_and_ends_the_others() {
     let world = failing(2, true, |rank| if rank == 1 { 2 } else { usize::MAX });
     let errors = each(world, |comm| {
-        let reducer = GradientReducer::new(
-            &comm,
-            &Watchdog::asleep(),
-            buckets(comm.rank(), 0),
-            OWNER.to_vec(),
-        )
-        .unwrap();
+        let reducer = reducer_of(&comm, buckets(comm.rank(), 0));
         drop(comm);
         reducer.arm().unwrap();
         (0..OWNER.len()).for_each(|parameter| reducer.ready(parameter));
@@ -180,9 +178,7 @@ fn without_thread_support_the_sums_are_made_in_finish() {
 fn buckets_are_launched_in_order_while_gradients_still_come() {
     each(simulated_world(2), |comm| {
         let flat = buckets(comm.rank(), 0);
-        let reducer =
-            GradientReducer::new(&comm, &Watchdog::asleep(), shallow(&flat), OWNER.to_vec())
-                .unwrap();
+        let reducer = reducer_of(&comm, shallow(&flat));
         reducer.arm().unwrap();
         // Bucket 3 is whole, but bucket 0 still waits.
         [4, 1, 3].iter().for_each(|&parameter| reducer.ready(parameter));
@@ -204,13 +200,7 @@ fn buckets_are_launched_in_order_while_gradients_still_come() {
 #[test]
 fn misuse_is_told_and_does_not_hang() {
     each(simulated_world(2), |comm| {
-        let reducer = GradientReducer::new(
-            &comm,
-            &Watchdog::asleep(),
-            buckets(comm.rank(), 0),
-            OWNER.to_vec(),
-        )
-        .unwrap();
+        let reducer = reducer_of(&comm, buckets(comm.rank(), 0));
         assert!(reducer.finish().is_err(), "finished without being armed");
         reducer.arm().unwrap();
         assert!(reducer.arm().is_err(), "armed twice");
@@ -224,7 +214,40 @@ fn misuse_is_told_and_does_not_hang() {
         assert!(reducer.finish().unwrap_err().to_string().contains("no parameter 7"));
     });
     let comm: Arc<dyn Communicator> = Arc::new(SingleProcess);
-    let error =
-        GradientReducer::new(&comm, &Watchdog::asleep(), Vec::new(), vec![0]).err().unwrap();
+    let error = GradientReducer::new(&comm, &Watchdog::asleep(), Vec::new(), vec![0], Kind::Float);
+    let error = error.err().unwrap();
     assert_eq!(error.to_string(), "internal error: parameter 0 lies in bucket 0");
+}
+
+/// Each rank's values are rounded to bf16, added in single precision, and the sum is rounded again;
+/// all ranks have the same bits, and a world of one rounds nothing.
+#[test]
+fn gradients_can_travel_in_bf16() {
+    let rounded = |value: f32| half::bf16::from_f32(value).to_f32();
+    let value = |rank: usize, i: usize| (i as f32 + 0.3).sqrt() * (rank as f32 - 0.7);
+    for size in [1, 2, 4] {
+        for concurrent in [true, false] {
+            let sums = each(failing(size, concurrent, |_| usize::MAX), |comm| {
+                let own: Vec<f32> = (0..300).map(|i| value(comm.rank(), i)).collect();
+                let flat = Tensor::from_slice(&own);
+                let shared = vec![flat.shallow_clone()];
+                let asleep = Watchdog::asleep();
+                let reducer =
+                    GradientReducer::new(&comm, &asleep, shared, vec![0], Kind::BFloat16).unwrap();
+                reducer.arm().unwrap();
+                reducer.ready(0);
+                reducer.finish().unwrap();
+                Vec::<f32>::try_from(flat).unwrap()
+            });
+            let expected: Vec<f32> = (0..300)
+                .map(|i| match size {
+                    1 => value(0, i),
+                    _ => rounded((0..size).map(|rank| rounded(value(rank, i))).sum()),
+                })
+                .collect();
+            for sum in sums {
+                assert_eq!(sum, expected, "{size} ranks");
+            }
+        }
+    }
 }

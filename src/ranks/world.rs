@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::failure::{Recorder, Verdict, Watchdog, end, name_run};
 use super::rendezvous::Way;
@@ -185,9 +185,10 @@ impl World {
         &self,
         buckets: Vec<Tensor>,
         owner: Vec<usize>,
+        wire: Kind,
     ) -> Result<GradientReducer> {
         // Its own sections name the buckets.
-        GradientReducer::new(&self.bare, &self.watchdog, buckets, owner)
+        GradientReducer::new(&self.bare, &self.watchdog, buckets, owner, wire)
     }
 
     /// Runs `f` on rank 0, however long it takes, and returns its value on every rank. The value is

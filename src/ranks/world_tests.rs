@@ -199,8 +199,8 @@ fn reducer(world: &World) -> Result<()> {
     let mut generator = Generator::of_test(rank as u64);
     let flat: Vec<Tensor> = [70_000, 3, 1_000_000].map(|length| generator.randn([length])).into();
     let plain: Vec<Tensor> = flat.iter().map(Tensor::copy).collect();
-    let reducer = world
-        .gradient_reducer(flat.iter().map(Tensor::shallow_clone).collect(), vec![2, 1, 0, 2])?;
+    let shared = flat.iter().map(Tensor::shallow_clone).collect();
+    let reducer = world.gradient_reducer(shared, vec![2, 1, 0, 2], Kind::Float)?;
     reducer.arm()?;
     let order = if rank.is_multiple_of(2) { [0, 1, 2, 3] } else { [2, 3, 1, 0] };
     order
@@ -255,7 +255,7 @@ fn digests(world: &World) -> Result<()> {
 /// not keep the world alive.
 fn panic_beside_a_bucket(world: &World, last: bool) -> Result<()> {
     let flat = Tensor::ones([1000], (Kind::Float, Device::Cpu));
-    let reducer = Arc::new(world.gradient_reducer(vec![flat], vec![0])?);
+    let reducer = Arc::new(world.gradient_reducer(vec![flat], vec![0], Kind::Float)?);
     reducer.arm()?;
     assert!(!last, "backward went wrong");
     reducer.ready(0);

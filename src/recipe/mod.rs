@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::distant::DistantSettings;
 use crate::systems::dsdocre::{pretrain_schedule, rank_schedule};
 use crate::systems::{Profile, Settings, System, TeacherColumn, Variant, default_system, find};
-use crate::train::Schedule;
+use crate::train::{CommunicationSettings, Schedule, WirePrecision};
 use crate::{Error, Result};
 
 /// The whole pipeline, resolved and complete: written to the run folder as `recipe.toml`.
@@ -62,6 +62,8 @@ pub struct Recipe {
     pub checkpoint_mirror: Option<String>,
     /// Where documents come from.
     pub data: DataSources,
+    /// How gradients travel between ranks.
+    pub communication: CommunicationSettings,
     /// Distant documents that a teacher judges.
     pub distant: DistantSettings,
     /// The text encoder and its start.
@@ -202,6 +204,7 @@ impl Recipe {
             hang_limit_s: 60,
             checkpoint_mirror: None,
             data: DataSources::default(),
+            communication: CommunicationSettings::default(),
             distant: DistantSettings::default(),
             encoder: EncoderChoice::default(),
             rank: rank_schedule(),
@@ -277,6 +280,13 @@ impl Recipe {
         }
         if self.hang_limit_s == 0 {
             return Err(Error::recipe("hang_limit_s = 0, but it must be at least 1"));
+        }
+        if self.deterministic && self.communication.precision != WirePrecision::Fp32 {
+            return Err(Error::recipe(
+                "communication.precision = \"bf16\", but deterministic = true adds gradients in \
+                 one order without rounding them",
+            )
+            .with_hint("leave one of the two out"));
         }
         self.data.check()?;
         self.distant.check()?;

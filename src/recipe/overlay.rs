@@ -410,11 +410,23 @@ mod tests {
     }
 
     #[test]
+    fn bits_that_do_not_depend_on_ranks_are_not_rounded_on_their_way() {
+        let settings = |precision: &str| {
+            vec![format!("communication.precision={precision}"), "deterministic=true".into()]
+        };
+        let error = Recipe::parse("[data.synth]", "x", &settings("bf16")).unwrap_err();
+        assert_eq!(error.exit_code(), 64);
+        assert!(error.to_string().contains("communication.precision"), "{error}");
+        assert!(Recipe::parse("[data.synth]", "x", &settings("fp32")).is_ok());
+    }
+
+    #[test]
     fn bad_values_name_the_key() {
         for (setting, part) in [
             ("pretrain.batch=0", "pretrain.batch"),
             ("dsdocre.blank_probability=2", "blank_probability"),
             ("profile=best", "profile"),
+            ("communication.precision=int8", "communication.precision"),
         ] {
             let error = Recipe::parse("[data.synth]", "x", &[setting.into()]).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");

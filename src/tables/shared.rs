@@ -35,7 +35,7 @@ fn reads(milestone: Milestone, key: &str, system: &Settings) -> bool {
     match key.split_once('.').unwrap_or(("", key)) {
         ("data", _) | ("dsdocre", "pretrain_on_human") | ("", "threads" | "hang_limit_s") => true,
         ("", "seed" | "profile" | "device" | "deterministic") => from(Milestone::Ranker),
-        ("encoder" | "rank", _) => from(Milestone::Ranker),
+        ("communication" | "encoder" | "rank", _) => from(Milestone::Ranker),
         ("dsdocre", key) if KEYS_OF_FINETUNING.contains(&key) => false,
         ("dsdocre", key) if KEYS_OF_PRETRAINING.contains(&key) => from(Milestone::Pretraining),
         ("dsdocre", _) => from(Milestone::Ranker),

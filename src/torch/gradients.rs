@@ -67,6 +67,13 @@ impl GradientBuckets {
         self.fresh.as_ref()
     }
 
+    /// The bytes of each bucket that [`Self::new`] would make.
+    pub fn sizes(parameters: &[(String, Tensor)], bucket_bytes: usize) -> Vec<usize> {
+        let bytes = |member: &usize| 4 * parameters[*member].1.numel();
+        let buckets = plan(parameters, bucket_bytes).into_iter();
+        buckets.map(|members| members.iter().map(bytes).sum()).collect()
+    }
+
     /// The flat tensors, fp32 `[numbers]`, in the order in which backward fills them.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &Tensor> {
         self.buckets.iter()

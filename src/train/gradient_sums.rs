@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+use super::communication::WirePrecision;
 use super::division::Division;
 use crate::Result;
 use crate::ranks::{FixedTree, GradientReducer, World};
@@ -13,7 +14,7 @@ use crate::torch::hooks::{self, HookGuard};
 use crate::torch::{FreshGradients, GradientBuckets};
 
 /// Size of a gradient bucket in bytes: large enough for the wire, small enough to overlap.
-pub(super) const BUCKET_BYTES: usize = 32 << 20;
+pub const BUCKET_BYTES: usize = 32 << 20;
 
 /// How gradients are added up over ranks.
 pub(super) enum GradientSums {
@@ -29,11 +30,12 @@ pub(super) enum GradientSums {
 }
 
 impl GradientSums {
-    /// Registers the hooks of the reducer, or prepares the tree.
+    /// Registers the hooks of the reducer, or prepares the tree, which always sends fp32.
     pub fn new(
         division: Division,
         parameters: &[(String, Tensor)],
         buckets: &GradientBuckets,
+        wire: WirePrecision,
         world: &World,
     ) -> Result<Self> {
         if let Division::Fixed(leaves) = division {
@@ -43,7 +45,7 @@ impl GradientSums {
         // A GPU without other ranks has no buckets.
         let owned = if flat.is_empty() { 0 } else { parameters.len() };
         let owner = (0..owned).map(|index| buckets.bucket_of(index)).collect();
-        let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
+        let reducer = Arc::new(world.gradient_reducer(flat, owner, wire.kind())?);
         let mut hooks = Vec::new();
         if world.communicator().carries() {
             for (index, (_, parameter)) in parameters.iter().enumerate() {

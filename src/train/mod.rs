@@ -5,6 +5,8 @@
 //! The files stand below in the order in which they may use each other. Not for what is learnt
 //! (`systems`) or how gradients travel (`ranks`).
 
+mod communication;
+
 mod schedule;
 
 mod loss_history;
@@ -52,7 +54,9 @@ mod trainer;
 pub use batches::{BatchSource, Share, StepBatches};
 pub use checkpoint::{Checkpoint, CheckpointContent, Retention, folder_of_step, steps_in};
 pub use checkpoint_writer::CheckpointWriter;
+pub use communication::{CommunicationSettings, WirePrecision};
 pub use division::idle_ranks;
+pub use gradient_sums::BUCKET_BYTES;
 pub use loss_history::{LossHistory, SPIKE};
 pub use metrics::{EncoderCost, Gauges, Metrics};
 pub use mirror::RunRecipe;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
 use super::batches::BatchSource;
+use super::communication::WirePrecision;
 use super::culprits::{Finding, culprits};
 use super::division::{Division, StepWork};
 use super::gradient_sums::{BUCKET_BYTES, GradientSums};
@@ -54,6 +55,8 @@ pub struct TrainerSettings {
     pub precision: Precision,
     /// Whether sums are made in an order that does not depend on the number of ranks.
     pub deterministic: bool,
+    /// Kind of number in which gradients travel between ranks.
+    pub wire: WirePrecision,
     /// Seed of libtorch's own generator, which makes the dropout masks of a GPU.
     pub seed: u64,
 }
@@ -96,7 +99,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let schedule = &settings.schedule;
         let mut optimizer = Adam::new(&groups(&parameters, schedule, objective))?;
         let division = Division::of(schedule.batch, settings.deterministic);
-        let sums = GradientSums::new(division, &parameters, &buckets, world)?;
+        let sums = GradientSums::new(division, &parameters, &buckets, settings.wire, world)?;
         let rates = optimizer.settings_mut().map(|settings| settings.lr).collect();
         Ok(Self {
             objective,

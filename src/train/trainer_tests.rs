@@ -168,6 +168,7 @@ fn train_over(
                     boundary_steps: 0,
                     precision: Precision::Fp32,
                     deterministic,
+                    wire: WirePrecision::Fp32,
                     seed: 1,
                 };
                 let state =
@@ -438,6 +439,7 @@ fn a_stop_at_a_boundary_saves_at_once_and_the_boundary_is_made_up_for() {
         boundary_steps: 2,
         precision: Precision::Fp32,
         deterministic: false,
+        wire: WirePrecision::Fp32,
         seed: 1,
     };
     let mut boundary = Interrupted { stops: vec![4], ..Interrupted::default() };

@@ -45,7 +45,7 @@ fn rounds(trial: &mut Trial, session: &Session) -> Result<std::result::Result<()
     let matrix = (trial.normal(&[side, side])? * scale).f_to_device(trial.device)?;
     let p = Tensor::f_zeros([1 << 20], (Kind::Float, trial.device))?.set_requires_grad(true);
     let buckets = GradientBuckets::new(&[("p".to_owned(), p.shallow_clone())], 1 << 20, true)?;
-    let reducer = Arc::new(session.world.gradient_reducer(buckets.list(), vec![0])?);
+    let reducer = Arc::new(session.world.gradient_reducer(buckets.list(), vec![0], Kind::Float)?);
     // On a GPU a gradient is moved into its bucket before that is sent.
     let (ready, fresh) = (Arc::clone(&reducer), buckets.fresh().cloned());
     let moved = fresh.clone();

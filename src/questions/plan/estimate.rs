@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::corpora::CorpusSize;
+use super::scaling::{StageScaling, StepShape};
 
 /// One stage.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +33,9 @@ pub struct StageEstimate {
     pub traffic_gb: f64,
     /// What it has taken so far in the run folder, if it has a checkpoint there.
     pub took: Option<Took>,
+    /// A step, if it trains.
+    #[serde(skip)]
+    pub(super) shape: Option<StepShape>,
 }
 
 /// What the training steps of a stage have taken, without evaluations and checkpoints.
@@ -54,6 +58,8 @@ pub struct RunEstimate {
     pub name: String,
     /// Ranks.
     pub ranks: usize,
+    /// Ranks of a machine.
+    pub ranks_per_node: usize,
     /// Assumed rate of a rank in TFLOP/s, and the share of it that training reaches.
     pub tflops: f64,
     /// See [`share`](super::PlanOptions::share).
@@ -62,6 +68,9 @@ pub struct RunEstimate {
     pub corpora: Vec<CorpusSize>,
     /// The stages, in order.
     pub stages: Vec<StageEstimate>,
+    /// How the stages scale, where it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scaling: Vec<StageScaling>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -104,6 +113,7 @@ impl fmt::Display for RunEstimate {
                 stage.stage
             )?;
         }
+        self.scaling.iter().try_for_each(|curve| write!(f, "{curve}"))?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-const RECIPE: &str = r#"
+pub(super) const RECIPE: &str = r#"
     name = "planned"
     [data.synth]
     distant = 1000

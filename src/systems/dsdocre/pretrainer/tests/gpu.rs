@@ -10,6 +10,7 @@ use crate::ranks::{World, simulated_world};
 use crate::torch::mock_gpu::{GPU, GpuWork, with_mock_gpu};
 use crate::train::{
     Boundary, RunFolder, Schedule, Signals, StageContext, Trainer, TrainerSettings, TrainerState,
+    WirePrecision,
 };
 
 /// As many layers as BERT-base has; kernels do not depend on widths.
@@ -69,6 +70,7 @@ fn trained(model: &DsdocreModel, steps: u64, precision: Precision) -> Vec<(Strin
         boundary_steps: 0,
         precision,
         deterministic: false,
+        wire: WirePrecision::Fp32,
         seed: 1,
     };
     let state = TrainerState { total_steps: steps, ..TrainerState::default() };
