@@ -125,6 +125,35 @@ fn best_name(names: &BTreeMap<String, usize>) -> Option<&str> {
     best.map(|(name, _)| name.as_str())
 }
 
+/// Types of people, whose documents introduce them by their full name and go on with a part of it
+/// that others share.
+const PEOPLE: [&str; 2] = ["PER", "PERSON"];
+
+/// For a person, the longest of the names of which `name` is a part: `Lee` is `Lee Eun-ju` where
+/// the document says so.
+fn fullest_form<'a>(
+    name: &'a str,
+    names: &'a BTreeMap<String, usize>,
+    entity: &NamedEntity,
+) -> &'a str {
+    if !PEOPLE.iter().any(|people| entity.entity_type.eq_ignore_ascii_case(people)) {
+        return name;
+    }
+    let words = |name: &'a str| name.split_whitespace().collect::<Vec<_>>();
+    let part = words(name);
+    let longer = names.keys().filter(|other| {
+        let whole = words(other);
+        whole.len() > part.len() && whole.windows(part.len()).any(|run| run == part)
+    });
+    longer.max_by_key(|other| words(other).len()).map_or(name, String::as_str)
+}
+
+/// `the United States` and `United States` are one name.
+fn without_article(name: &str) -> &str {
+    let rest = ["the ", "The "].iter().find_map(|article| name.strip_prefix(article));
+    rest.map_or(name, str::trim_start)
+}
+
 /// What entities that are one node have in common.
 fn key(document: &FactDocument, number: usize, entity: &NamedEntity, by: MergeBy) -> String {
     let alone = || format!("document:{}:{number}", document.title);
@@ -135,9 +164,38 @@ fn key(document: &FactDocument, number: usize, entity: &NamedEntity, by: MergeBy
             for name in &entity.names {
                 *names.entry(name.trim().to_owned()).or_default() += 1;
             }
-            let own = best_name(&names);
-            own.map_or_else(alone, |name| format!("name:{}:{name}", entity.entity_type))
+            let own = best_name(&names).map(|name| fullest_form(name, &names, entity));
+            own.map_or_else(alone, |name| {
+                format!("name:{}:{}", entity.entity_type, without_article(name))
+            })
         }
         _ => alone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entity_goes_by_its_most_frequent_name_and_a_person_by_the_whole_of_it() {
+        for (entity_type, names, expected) in [
+            ("PER", &["Lee", "Eun-ju Lee", "Lee"][..], "name:PER:Eun-ju Lee"),
+            ("person", &["Lee", "Lee Shau Kee", "Shau Kee"], "name:person:Lee Shau Kee"),
+            ("PER", &["Lee", "Uncle Four", "Lee"], "name:PER:Lee"),
+            ("PER", &["Le", "Lee Ho"], "name:PER:Lee Ho"),
+            ("PER", &["Lee", "Leeds United", "Lee"], "name:PER:Lee"),
+            ("LOC", &["Syria", "State of Syria", "Syria"], "name:LOC:Syria"),
+            ("LOC", &["the United States"], "name:LOC:United States"),
+            ("LOC", &[" Thebes"], "name:LOC:Thebes"),
+        ] {
+            let entity = NamedEntity {
+                names: names.iter().map(|&name| name.to_owned()).collect(),
+                entity_type: entity_type.to_owned(),
+                ..NamedEntity::default()
+            };
+            let document = FactDocument::default();
+            assert_eq!(key(&document, 0, &entity, MergeBy::IdOrName), expected);
+        }
     }
 }
