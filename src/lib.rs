@@ -12,6 +12,8 @@ mod base;
 
 mod hub;
 
+mod objects;
+
 mod corpus;
 
 mod text;

@@ -79,6 +79,10 @@ pub struct DataSources {
     /// Documents that take more are read in windows, and their order follows from this number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemorySize>,
+    /// Disk for row groups of shards in an object store, for all ranks of a machine, as in "50 GB",
+    /// which it is when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<MemorySize>,
     /// Generate the corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<WorldOptions>,
@@ -179,7 +183,8 @@ impl DataSources {
 
     /// How the documents of a stage are read.
     pub fn store_options(&self) -> StoreOptions {
-        StoreOptions { memory: self.memory(), ..StoreOptions::default() }
+        let disk = self.disk.map_or(StoreOptions::DISK, |disk| disk.bytes);
+        StoreOptions { memory: self.memory(), disk, ..StoreOptions::default() }
     }
 
     /// The weight of `human` beside the other sources.

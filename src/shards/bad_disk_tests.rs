@@ -11,7 +11,7 @@ use crate::bad_disk::{SmallDisk, damage};
 use crate::text::{ScoredPair, TokenizedDocument};
 
 const WITH_WORDS: StoreOptions =
-    StoreOptions { with_words: true, verify: true, memory: StoreOptions::MEMORY };
+    StoreOptions { with_words: true, verify: true, memory: StoreOptions::MEMORY, disk: 0 };
 
 /// Everything that a folder of shards says.
 type Content = (ShardManifest, Vec<TokenizedDocument>, FactIndex, String);

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::columns::ShardColumns;
 use super::files::read_error;
-use super::reader::{ShardReader, StoreOptions};
+use super::reader::{ShardPlace, ShardReader, StoreOptions};
+use super::remote::RemoteShards;
 use super::{FileEntry, ShardManifest};
 use crate::text::TokenizedDocument;
 use crate::{Error, Result};
@@ -21,6 +22,8 @@ pub(super) struct Blocks {
     folder: PathBuf,
     manifest: ShardManifest,
     options: StoreOptions,
+    /// Where the shards are, if not in the folder.
+    remote: Option<RemoteShards>,
     /// Shard and row group of each block.
     places: Vec<(usize, usize)>,
     /// First row of each block, closed by the number of rows.
@@ -37,8 +40,20 @@ impl Blocks {
         manifest: ShardManifest,
         options: StoreOptions,
     ) -> Result<Self> {
+        let remote = RemoteShards::of(folder, options.disk)?;
+        Self::over(folder, manifest, options, remote)
+    }
+
+    /// As [`Self::open`], of shards that may lie elsewhere.
+    pub(super) fn over(
+        folder: &Path,
+        manifest: ShardManifest,
+        options: StoreOptions,
+        remote: Option<RemoteShards>,
+    ) -> Result<Self> {
         let rows = |shard: &FileEntry| {
-            Ok(ShardReader::open(folder, &manifest, shard, options)?.group_rows())
+            let place = ShardPlace { folder, remote: remote.as_ref() };
+            Ok(ShardReader::open(place, &manifest, shard, options)?.group_rows())
         };
         let rows: Vec<Result<Vec<usize>>> = manifest.shards.par_iter().map(rows).collect();
         let (mut places, mut starts) = (Vec::new(), vec![0]);
@@ -50,7 +65,8 @@ impl Blocks {
         }
         // Later reads find the files by length and footer; their hashes are known.
         let options = StoreOptions { verify: false, ..options };
-        Ok(Self { folder: folder.to_owned(), manifest, options, places, starts })
+        let folder = folder.to_owned();
+        Ok(Self { folder, manifest, options, remote, places, starts })
     }
 
     /// Number of blocks.
@@ -111,7 +127,8 @@ impl Blocks {
 
     fn reader(&self, block: usize) -> Result<ShardReader> {
         let shard = &self.manifest.shards[self.places[block].0];
-        ShardReader::open(&self.folder, &self.manifest, shard, self.options)
+        let place = ShardPlace { folder: &self.folder, remote: self.remote.as_ref() };
+        ShardReader::open(place, &self.manifest, shard, self.options)
     }
 }
 

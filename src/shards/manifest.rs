@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::at_hand;
 use crate::corpus::RelationSet;
 use crate::distant::{Calibration, CalibrationFit, ClassThresholds, RuleThresholds};
 use crate::text::Tokenizer;
@@ -132,12 +133,12 @@ impl From<&Tokenizer> for TokenizerEntry {
 }
 
 impl ShardManifest {
-    /// Reads `manifest.json` of a folder.
+    /// Reads `manifest.json` of a folder, or of a prefix in an object store.
     ///
     /// Errors: a data error if there is none, if another version wrote it, or if it contradicts
-    /// itself.
+    /// itself; those of the object store.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
+        let path = at_hand(folder)?.join(FILE);
         if !path.is_file() {
             let hint = "name a folder that `prepare` or `score` has written to the end";
             return Err(DataError::new(&path, "no manifest: this is no folder of shards")

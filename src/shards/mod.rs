@@ -20,6 +20,7 @@ mod groups;
 mod manifest;
 mod prepare;
 mod reader;
+mod remote;
 mod rewrite;
 pub mod schema;
 mod scored;

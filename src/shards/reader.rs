@@ -4,6 +4,7 @@
 //! [`DataError`](crate::DataError) that names the shard and the row group: Parquet errors and
 //! panics inside the decoder are both caught.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray};
@@ -13,9 +14,11 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::file::reader::{ChunkReader, Length};
 
 use super::columns::ShardColumns;
 use super::files::{self, read_error};
+use super::remote::{RemoteFile, RemoteShards};
 use super::validate::{self, Limits};
 use super::{FileEntry, ShardManifest, schema};
 use crate::Result;
@@ -37,18 +40,32 @@ pub struct StoreOptions {
     /// Bytes that the documents of a store may take; where all of them take more, the store holds
     /// some blocks at a time.
     pub memory: u64,
+    /// Bytes of this machine's disk that row groups from an object store may take.
+    pub disk: u64,
 }
 
 impl StoreOptions {
     /// Bytes that the documents of a store may take unless a recipe says otherwise. The same on
     /// every machine, because the order of documents follows from it.
     pub const MEMORY: u64 = 400_000_000;
+    /// Bytes of disk for row groups from an object store unless a recipe says otherwise.
+    pub const DISK: u64 = 50_000_000_000;
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { with_words: false, verify: true, memory: Self::MEMORY }
+        let (memory, disk) = (Self::MEMORY, Self::DISK);
+        Self { with_words: false, verify: true, memory, disk }
     }
+}
+
+/// Where the shards of a folder are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShardPlace<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// The object store, where the folder holds all but the shards.
+    pub remote: Option<&'a RemoteShards>,
 }
 
 /// An open shard.
@@ -60,13 +77,16 @@ pub struct ShardReader {
 
 impl ShardReader {
     /// Opens a shard of a folder.
-    pub fn open(
-        folder: &Path,
+    pub(super) fn open(
+        place: ShardPlace<'_>,
         manifest: &ShardManifest,
         shard: &FileEntry,
         options: StoreOptions,
     ) -> Result<Self> {
-        let table = TableReader::open(folder, shard, options.verify)?;
+        let table = match place.remote {
+            Some(remote) => TableReader::open_remote(remote.file(&shard.file, shard.bytes), shard)?,
+            None => TableReader::open(place.folder, shard, options.verify)?,
+        };
         let (relations, vocab_size) = (manifest.relations.len(), manifest.tokenizer.vocab_size);
         Ok(Self { table, limits: Limits { relations, vocab_size, with_words: options.with_words } })
     }
@@ -91,8 +111,10 @@ impl ShardReader {
 
     /// The titles of one row group.
     pub(super) fn titles(&self, group: usize) -> Result<Vec<String>> {
+        let wanted = |column: &str| column == schema::TITLE;
+        self.table.fetch(group, &wanted)?;
         self.table.guarded(group, || {
-            let batch = self.table.batch(group, &|column| column == schema::TITLE)?;
+            let batch = self.table.batch(group, &wanted)?;
             schema::check_column(&batch, schema::shard_schema().field(0))?;
             let titles = batch[schema::TITLE].as_string::<i32>();
             Ok((0..titles.len()).map(|row| titles.value(row).to_owned()).collect())
@@ -102,6 +124,7 @@ impl ShardReader {
     /// The typed columns of one row group, every row checked.
     pub(super) fn columns(&self, group: usize) -> Result<ShardColumns> {
         let wanted = |column: &str| self.limits.with_words || column != "words";
+        self.table.fetch(group, &wanted)?;
         let checked = self.table.guarded(group, || {
             let columns = ShardColumns::new(self.table.batch(group, &wanted)?)?;
             let bad = (0..columns.len()).find_map(|row| {
@@ -126,6 +149,8 @@ impl ShardReader {
 #[derive(Debug)]
 pub(super) struct TableReader {
     path: PathBuf,
+    /// The file, where it is in an object store.
+    remote: Option<RemoteFile>,
     metadata: ArrowReaderMetadata,
     bytes: u64,
 }
@@ -134,35 +159,53 @@ impl TableReader {
     /// Opens a file named by the manifest and compares the two.
     pub(super) fn open(folder: &Path, entry: &FileEntry, verify: bool) -> Result<Self> {
         files::check(folder, entry, verify)?;
-        let reader = Self::open_alone(&folder.join(&entry.file))?;
-        let rows: i64 = reader
+        Self::open_alone(&folder.join(&entry.file))?.compared(entry)
+    }
+
+    /// Opens a file in an object store, which is as long as the manifest says, and compares the
+    /// two. Its hash is not compared, as it is not read as a whole.
+    fn open_remote(file: RemoteFile, entry: &FileEntry) -> Result<Self> {
+        let tail = file.tail()?;
+        Self::of(file.path(), &tail, tail.len(), Some(file))?.compared(entry)
+    }
+
+    fn compared(self, entry: &FileEntry) -> Result<Self> {
+        let rows: i64 = self
             .metadata
             .metadata()
             .row_groups()
             .iter()
             .map(|group| group.num_rows().max(0))
             .fold(0, i64::saturating_add);
-        if rows != entry.rows as i64 || reader.num_row_groups() != entry.row_groups {
-            let found = format!("{rows} rows in {} row groups", reader.num_row_groups());
+        if rows != entry.rows as i64 || self.num_row_groups() != entry.row_groups {
+            let found = format!("{rows} rows in {} row groups", self.num_row_groups());
             let problem =
                 format!("{found}, but the manifest says {} in {}", entry.rows, entry.row_groups);
-            return Err(read_error(&reader.path, problem).into());
+            return Err(read_error(&self.path, problem).into());
         }
-        Ok(reader)
+        Ok(self)
     }
 
     /// Opens a file that no manifest names.
     pub(super) fn open_alone(path: &Path) -> Result<Self> {
-        let path = path.to_owned();
-        let bytes = fs_err::metadata(&path)?.len();
-        let file = fs_err::File::open(&path)?.into_file();
+        let bytes = fs_err::metadata(path)?.len();
+        let file = fs_err::File::open(path)?.into_file();
+        Self::of(path.to_owned(), &file, bytes, None)
+    }
+
+    fn of(
+        path: PathBuf,
+        file: &impl ChunkReader,
+        bytes: u64,
+        remote: Option<RemoteFile>,
+    ) -> Result<Self> {
         // The Arrow schema inside the file's metadata is not needed and one more thing that can
         // lie.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata =
-            catch(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()));
+            catch(|| ArrowReaderMetadata::load(file, options).map_err(|error| error.to_string()));
         let metadata = metadata.map_err(|problem| read_error(&path, problem))?;
-        Ok(Self { path, metadata, bytes })
+        Ok(Self { path, remote, metadata, bytes })
     }
 
     /// Number of row groups.
@@ -202,6 +245,26 @@ impl TableReader {
         own.map(|column| column.compressed_size().max(0) as u64).sum()
     }
 
+    /// Where the wanted columns of a row group lie.
+    fn range(&self, group: usize, wanted: &dyn Fn(&str) -> bool) -> Option<Range<u64>> {
+        let columns = self.metadata.metadata().row_groups().get(group)?.columns().iter();
+        let named = columns
+            .filter(|column| column.column_path().parts().first().is_some_and(|root| wanted(root)));
+        let ranges = named.map(|column| {
+            let (start, length) = column.byte_range();
+            start..start.saturating_add(length).min(self.bytes)
+        });
+        ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).filter(|all| !all.is_empty())
+    }
+
+    /// Brings the wanted columns of a row group to this machine, if they are elsewhere.
+    fn fetch(&self, group: usize, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+        if let (Some(file), Some(range)) = (&self.remote, self.range(group, wanted)) {
+            file.piece(range)?;
+        }
+        Ok(())
+    }
+
     /// One row group as a batch of the columns that are wanted.
     pub(super) fn batch(
         &self,
@@ -209,9 +272,23 @@ impl TableReader {
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<RecordBatch, String> {
         let rows = self.check_group(group)?;
+        if let (Some(file), Some(range)) = (&self.remote, self.range(group, wanted)) {
+            let piece = file.piece(range).map_err(|error| error.to_string())?;
+            return self.decoded(piece, group, rows, wanted);
+        }
         // Each reader opens the file itself: clones of one handle share their position, so they
         // cannot be used from several threads.
         let file = fs_err::File::open(&self.path).map_err(|error| error.to_string())?.into_file();
+        self.decoded(file, group, rows, wanted)
+    }
+
+    fn decoded(
+        &self,
+        file: impl ChunkReader + 'static,
+        group: usize,
+        rows: usize,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<RecordBatch, String> {
         let schema = self.metadata.schema();
         let wanted =
             (0..schema.fields().len()).filter(|&column| wanted(schema.field(column).name()));

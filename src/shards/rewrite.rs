@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::blocks::{Blocks, each_or_error};
 use super::files::Staging;
+use super::remote::at_hand;
 use super::store::TOKENIZER;
 use super::writer::{WrittenShards, copy_beside, write_documents};
 use super::{ShardManifest, StoreOptions, WriteOptions};
@@ -66,7 +67,8 @@ impl<T: DocumentNote> AnnotatedShards<T> {
     /// # Errors
     /// Shards that cannot be read.
     pub fn open(input: &Path, output: &Path) -> Result<Self> {
-        let blocks = Blocks::open(input, ShardManifest::read(input)?, StoreOptions::default())?;
+        let input = at_hand(input)?;
+        let blocks = Blocks::open(&input, ShardManifest::read(&input)?, StoreOptions::default())?;
         let mut name = output.file_name().unwrap_or_default().to_os_string();
         name.push(".unfinished");
         let (work, output) = (output.with_file_name(name), output.to_owned());

@@ -21,6 +21,7 @@ use super::blocks::Blocks;
 use super::cache::{BlockCache, ReadAhead, or_raise};
 use super::columns::ShardColumns;
 use super::reader::StoreOptions;
+use super::remote::at_hand;
 use crate::base::{give_back_memory, lock};
 use crate::corpus::RelationSet;
 use crate::text::{TokenizedDocument, Tokenizer};
@@ -59,12 +60,16 @@ struct BlockStream {
 }
 
 impl DocumentStore {
-    /// Reads a folder of shards, row groups in parallel.
+    /// Reads a folder of shards, row groups in parallel. A prefix in an object store (`s3://…`) is
+    /// a folder, too: what is small is copied to this machine, row groups are fetched and kept on
+    /// its disk, as many as fit.
     ///
     /// Errors: a data error for a missing or newer manifest and for files that differ from it or
-    /// break the format; a recipe error for memory that does not hold two row groups.
+    /// break the format; a recipe error for memory that does not hold two row groups; those of an
+    /// object store.
     pub fn open(folder: &Path, options: StoreOptions) -> Result<Self> {
-        Self::load(folder, ShardManifest::read(folder)?, options)
+        let folder = at_hand(folder)?;
+        Self::load(&folder, ShardManifest::read(&folder)?, options)
     }
 
     /// Reads the shards of a manifest that may not be on disk yet.

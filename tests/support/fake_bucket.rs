@@ -138,6 +138,12 @@ impl FakeBucket {
         self.bucket.shelf().faults.push((part.into(), times, fault));
     }
 
+    /// Puts an object there, or another in its place.
+    #[allow(dead_code, reason = "not every program of tests needs it")]
+    pub fn put(&self, key: &str, content: Vec<u8>) {
+        self.bucket.shelf().objects.insert(key.into(), content);
+    }
+
     /// Forgets faults that are still to come, and the requests seen; returns those, as `METHOD
     /// KEY?QUERY`.
     pub fn reset(&self) -> Vec<String> {
@@ -386,6 +392,7 @@ impl Shelf {
         };
         let headers = etag(whole) + &format!("Last-Modified: {WHEN}\r\n");
         match request.range(whole.len()) {
+            Some((start, end)) if start > end => Answer::error(416, "InvalidRange"),
             Some((start, end)) => {
                 let headers = format!(
                     "{headers}Content-Range: bytes {start}-{}/{}\r\n",

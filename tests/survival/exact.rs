@@ -17,7 +17,7 @@ const FORTY: &str = "--set rank.steps=8 --set pretrain.steps=24 --set finetune.s
 const STAGES: [(&str, u64); 3] = [("rank", 8), ("pretrain", 24), ("finetune-pretrained", 8)];
 
 /// All weights and moments, scored pairs and predictions of a run: name in the run folder → hash.
-fn results(run: &Path) -> BTreeMap<String, blake3::Hash> {
+pub fn results(run: &Path) -> BTreeMap<String, blake3::Hash> {
     let mut results = BTreeMap::new();
     let mut folders = vec![run.to_owned()];
     while let Some(folder) = folders.pop() {

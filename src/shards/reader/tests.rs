@@ -8,7 +8,7 @@ use crate::text::{
 };
 
 const UNVERIFIED: StoreOptions =
-    StoreOptions { with_words: true, verify: false, memory: StoreOptions::MEMORY };
+    StoreOptions { with_words: true, verify: false, memory: StoreOptions::MEMORY, disk: 0 };
 
 fn refused(folder: &Path, options: StoreOptions, text: &str) {
     let error = DocumentStore::open(folder, options).unwrap_err();

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::shards::reader::ShardReader;
+use crate::shards::reader::{ShardPlace, ShardReader};
 use crate::shards::testing::{any_document, manifest};
 use crate::shards::{DocumentStore, StoreOptions};
 
@@ -48,7 +48,8 @@ proptest! {
         let options = StoreOptions { verify: false, ..StoreOptions::default() };
         let mut streamed = Vec::new();
         for shard in &manifest.shards {
-            let reader = ShardReader::open(temp.path(), &manifest, shard, options).unwrap();
+            let place = ShardPlace { folder: temp.path(), remote: None };
+            let reader = ShardReader::open(place, &manifest, shard, options).unwrap();
             for number in 0..reader.num_row_groups() {
                 streamed.extend(reader.read_group(number).unwrap());
             }

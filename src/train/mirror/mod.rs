@@ -4,19 +4,13 @@
 //! taken for a checkpoint. Layout: `recipe.toml` and `STAGE/step-NNNNNNNN/FILE`. Training does not
 //! depend on it: a checkpoint that cannot be uploaded is a warning, and the next one tries again.
 
-#[cfg(feature = "cloud")]
-mod cloud;
-mod folder;
-mod store;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use self::folder::FolderStore;
-use self::store::{Store, no_place};
 use super::checkpoint::{Checkpoint, Retention, SAVING, SEAL, folder_of_step, step_of, steps_in};
 use crate::base::{run_files, say};
+use crate::objects::{Store, open_place};
 use crate::{Error, Result};
 
 /// Attempts to upload a checkpoint, with growing pauses.
@@ -36,10 +30,6 @@ pub struct RunRecipe<'a> {
 
 /// The recipe that the mirror belongs to.
 const RECIPE: &str = run_files::RECIPE;
-
-/// Schemes of URLs of object stores.
-const OBJECT_STORES: [&str; 9] =
-    ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "https"];
 
 /// A place for checkpoints outside the run folder.
 #[derive(Debug)]
@@ -225,26 +215,7 @@ impl Mirror {
 
 /// The store that a URL names.
 fn open(url: &str) -> Result<Box<dyn Store>> {
-    if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
-        return Ok(Box::new(FolderStore::open(path)));
-    }
-    if url.split_once("://").is_some_and(|(scheme, _)| OBJECT_STORES.contains(&scheme)) {
-        return open_bucket(url);
-    }
-    Err(no_place(url, ""))
-}
-
-#[cfg(feature = "cloud")]
-fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
-    Ok(Box::new(cloud::open(url)?))
-}
-
-#[cfg(not(feature = "cloud"))]
-fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
-    let error = Error::recipe(format!(
-        "checkpoint_mirror = \"{url}\" is in an object store, which this build cannot reach"
-    ));
-    Err(error.with_hint("build it with `cargo build --release --locked --features cloud`"))
+    open_place(url).map_err(|error| error.in_place("checkpoint_mirror"))
 }
 
 fn has_folders(path: &Path) -> Result<bool> {

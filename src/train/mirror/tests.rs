@@ -1,5 +1,9 @@
 use super::*;
 use crate::bad_disk::SmallDisk;
+#[cfg(feature = "cloud")]
+use crate::fake_bucket::{FakeBucket, Fault, Speech};
+#[cfg(feature = "cloud")]
+use crate::objects::cloud_tests;
 use crate::train::checkpoint::tests::{content, stage};
 
 /// A recipe that is the same as another where the text is.
@@ -18,14 +22,20 @@ fn everywhere(test: impl Fn(&Mirror)) {
     test(&over(&place.path().join("runs/a")));
     #[cfg(feature = "cloud")]
     {
-        test(&cloud::tests::in_memory());
+        test(&of(cloud_tests::in_memory()));
         // A part of a bucket; and its root, as a prefix of everything else.
         for prefix in ["runs/a", ""] {
-            cloud::tests::services()
+            cloud_tests::services()
                 .iter()
-                .for_each(|server| test(&cloud::tests::on(server, prefix)));
+                .for_each(|server| test(&of(cloud_tests::on(server, prefix))));
         }
     }
+}
+
+/// The mirror in a store.
+#[cfg(feature = "cloud")]
+fn of(store: Box<dyn Store>) -> Mirror {
+    Mirror { store, pause: Duration::from_millis(1), ..Mirror::open("file:///").unwrap() }
 }
 
 /// The mirror in a folder.
@@ -58,6 +68,10 @@ impl Store for Stuck {
     }
 
     fn read(&self, _: &str) -> Result<Option<Vec<u8>>> {
+        self.wait()
+    }
+
+    fn read_range(&self, _: &str, _: std::ops::Range<u64>) -> Result<Vec<u8>> {
         self.wait()
     }
 
@@ -272,4 +286,30 @@ fn a_build_without_object_stores_says_how_to_make_one_with_them() {
         assert!(error.exit_code() == 64 && error.to_string().contains(url), "{error}");
         assert!(error.hint().unwrap().contains("--features cloud"), "{error}");
     }
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+fn a_mirror_that_goes_away_costs_the_run_nothing_but_its_copies() {
+    let server = FakeBucket::new(Speech::Amazon);
+    let mirror = of(cloud_tests::on(&server, "runs/a"));
+    let local = stage(&[1]);
+    let retention = Retention { newest: 1, every: 0, best: None };
+    server.fail("PUT", 3, Fault::Cut);
+    mirror.follow(local.path(), retention);
+    assert_eq!(mirror.failures(), 0);
+    let name = local.path().file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(mirror.steps(&name).unwrap(), [1]);
+    // In the middle of another upload of the same step.
+    server.fail("heads.safetensors", usize::MAX, Fault::Cut);
+    mirror.follow(local.path(), retention);
+    assert_eq!(mirror.failures(), 1);
+    server.reset();
+    assert!(mirror.steps(&name).unwrap().is_empty(), "what is not all there is not sealed");
+    drop(server);
+    let begun = std::time::Instant::now();
+    mirror.follow(local.path(), retention);
+    assert_eq!(mirror.failures(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(crate::train::checkpoint::steps_in(local.path()).unwrap(), [1]);
 }

@@ -1,11 +1,11 @@
-//! A mirror in an object store: Amazon S3 and compatible services, Google Cloud Storage, Azure Blob
+//! Files in an object store: Amazon S3 and compatible services, Google Cloud Storage, Azure Blob
 //! Storage.
 //!
 //! Folders are parts of names there. Requests are sent one after another, on a runtime of the
-//! store's own that runs while a call waits for it. Not for repeating a whole checkpoint
-//! (`mirror`).
+//! store's own that runs while a call waits for it. Not for repeating what takes several calls.
 
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -31,8 +31,9 @@ const MAX_PARTS: u64 = 10_000;
 /// Most bytes of a file that is read as a whole: recipes and seals are far smaller.
 const MAX_READ: u64 = 64 << 20;
 
-/// What a bucket must grant to a mirror.
-const ALLOWED: &str = "these credentials must allow to list, read, write and delete there";
+/// What a bucket must grant.
+const ALLOWED: &str = "these credentials must allow to list and read there, and a mirror to write \
+     and delete";
 
 /// How a request that failed for now is repeated.
 const RETRY: RetryConfig = RetryConfig {
@@ -88,9 +89,9 @@ impl Objects {
         let parsed = Url::parse(url).map_err(|error| no_place(url, &format!(": {error}")))?;
         // Not repeated in the message, which may end up in a log.
         if parsed.password().is_some() || parsed.query().is_some() {
-            let error = Error::recipe("checkpoint_mirror holds more than the place of a bucket");
+            let error = Error::recipe("the URL holds more than the place of a bucket");
             return Err(error.with_hint(
-                "credentials do not belong in a recipe; leave out \
+                "credentials belong into the environment; leave out \
                 `user:password@` and what follows `?`",
             ));
         }
@@ -177,12 +178,28 @@ impl Objects {
         };
         if found.meta.size > MAX_READ {
             let message = format!(
-                "{}/{key} has {} bytes, more than any small file of a mirror",
+                "{}/{key} has {} bytes, more than any small file",
                 self.url, found.meta.size
             );
-            return Err(Error::Remote { message, hint: "name another checkpoint_mirror".into() });
+            return Err(Error::Remote { message, hint: "name another place".into() });
         }
         Ok(Some(found.bytes().await.map_err(failed)?.into()))
+    }
+
+    async fn read_part(&self, key: &str, range: Range<u64>) -> object_store::Result<Vec<u8>> {
+        let place = self.place(key);
+        let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + self.part);
+            let part = self.store.get_range(&place, at..end).await?;
+            if part.is_empty() {
+                break;
+            }
+            at += part.len() as u64;
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes)
     }
 
     /// Names directly below a folder: (folders, files).
@@ -226,6 +243,17 @@ impl Store for Objects {
 
     fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
         self.runtime.block_on(self.read_whole(key))
+    }
+
+    fn read_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let wanted = range.end - range.start;
+        let read = self.runtime.block_on(self.read_part(key, range));
+        let bytes = read.map_err(|error| self.failed(key, "read", &error))?;
+        if bytes.len() as u64 == wanted {
+            return Ok(bytes);
+        }
+        let message = format!("{}/{key}: {} of {wanted} bytes came", self.url, bytes.len());
+        Err(Error::Remote { message, hint: "the file was replaced by a shorter one".into() })
     }
 
     fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {

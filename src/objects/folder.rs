@@ -1,6 +1,7 @@
-//! A mirror in a folder, for example on a network file system.
+//! Files in a folder, for example on a network file system.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::store::Store;
@@ -75,6 +76,14 @@ impl Store for FolderStore {
 
     fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
         absent_is_none(fs_err::read(self.0.join(key)))
+    }
+
+    fn read_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let mut file = fs_err::File::open(self.0.join(key))?;
+        file.seek(SeekFrom::Start(range.start))?;
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {

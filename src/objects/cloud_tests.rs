@@ -4,9 +4,6 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::fake_bucket::{FakeBucket, Fault, Speech};
-use crate::train::Retention;
-use crate::train::checkpoint::tests::stage;
-use crate::train::mirror::Mirror;
 
 /// Three tries, and hardly a pause.
 const HASTE: RetryConfig = RetryConfig {
@@ -20,7 +17,7 @@ const HASTE: RetryConfig = RetryConfig {
 };
 
 /// Every service, as a server of its own.
-pub(in crate::train::mirror) fn services() -> [FakeBucket; 3] {
+pub(crate) fn services() -> [FakeBucket; 3] {
     [Speech::Amazon, Speech::Google, Speech::Azure].map(FakeBucket::new)
 }
 
@@ -33,21 +30,13 @@ fn store(url: &str, server: &FakeBucket, more: &[(&str, &str)]) -> Objects {
     }
 }
 
-fn mirror_in(objects: Objects) -> Mirror {
-    Mirror {
-        store: Box::new(objects),
-        pause: Duration::from_millis(1),
-        ..Mirror::open("file:///").unwrap()
-    }
+/// A store under a prefix of a bucket of a server, with parts of 1,000 bytes.
+pub(crate) fn on(server: &FakeBucket, prefix: &str) -> Box<dyn Store> {
+    Box::new(store(&server.url(prefix), server, &[]))
 }
 
-/// A mirror on a server.
-pub(in crate::train::mirror) fn on(server: &FakeBucket, prefix: &str) -> Mirror {
-    mirror_in(store(&server.url(prefix), server, &[]))
-}
-
-/// A mirror that needs no server.
-pub(in crate::train::mirror) fn in_memory() -> Mirror {
+/// A store that needs no server.
+pub(crate) fn in_memory() -> Box<dyn Store> {
     let objects = Objects::over(
         "memory:///runs/a",
         Service::Amazon,
@@ -55,7 +44,7 @@ pub(in crate::train::mirror) fn in_memory() -> Mirror {
         Box::new(InMemory::new()),
     )
     .unwrap();
-    mirror_in(Objects { part: 1_000, ..objects })
+    Box::new(Objects { part: 1_000, ..objects })
 }
 
 /// Every kind of request, with a part of what it looks like to the server.
@@ -82,6 +71,7 @@ fn requests(store: &Objects, local: &Path) -> Vec<(&'static str, Result<()>)> {
         ("GET runs/a/s/small?", store.read("s/small").map(drop)),
         ("HEAD runs/a/s/large?", store.download("s/large", &local.join("again"))),
         ("GET runs/a/s/large?", store.download("s/large", &local.join("again"))),
+        ("GET runs/a/s/large?", store.read_range("s/large", 3..1_400).map(drop)),
         (listing, store.files("s").map(drop)),
         (removal, store.remove("s/small")),
     ]);
@@ -351,29 +341,4 @@ fn a_connection_that_should_be_encrypted_and_is_not_is_an_error() {
     .write("x", b"1")
     .unwrap_err();
     assert!(error.exit_code() == 74 && error.to_string().contains(&url), "{error}");
-}
-
-#[test]
-fn a_mirror_that_goes_away_costs_the_run_nothing_but_its_copies() {
-    let server = FakeBucket::new(Speech::Amazon);
-    let mirror = on(&server, "runs/a");
-    let local = stage(&[1]);
-    let retention = Retention { newest: 1, every: 0, best: None };
-    server.fail("PUT", 3, Fault::Cut);
-    mirror.follow(local.path(), retention);
-    assert_eq!(mirror.failures(), 0);
-    let name = local.path().file_name().unwrap().to_string_lossy().into_owned();
-    assert_eq!(mirror.steps(&name).unwrap(), [1]);
-    // In the middle of another upload of the same step.
-    server.fail("heads.safetensors", usize::MAX, Fault::Cut);
-    mirror.follow(local.path(), retention);
-    assert_eq!(mirror.failures(), 1);
-    server.reset();
-    assert!(mirror.steps(&name).unwrap().is_empty(), "what is not all there is not sealed");
-    drop(server);
-    let begun = Instant::now();
-    mirror.follow(local.path(), retention);
-    assert_eq!(mirror.failures(), 2);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    assert_eq!(crate::train::checkpoint::steps_in(local.path()).unwrap(), [1]);
 }
