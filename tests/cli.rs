@@ -10,6 +10,8 @@ mod common;
 mod reference_data;
 
 use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -604,6 +606,35 @@ fn one_rank_answers_what_all_ranks_are_asked() {
             assert_eq!((said.code, silent), (Some(code), rank == "3"), "`{line}` on rank {rank}");
         }
     }
+}
+
+/// What the server of `watch` answers to a request for `target`.
+fn page_of(address: &str, target: &str) -> String {
+    let mut server = TcpStream::connect(address).unwrap();
+    write!(server, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    server.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn watch_serves_the_page_of_a_run_until_it_is_ended() {
+    let place = Place::new();
+    place.copy_run(smoke());
+    let mut command = place.command("watch r --serve 127.0.0.1:0");
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let address = first.trim().trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let page = page_of(&address, "/");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("</html>"), "{first}: {page}");
+    let data = page_of(&address, "/data.json");
+    let data: Value = serde_json::from_str(data.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert!(data.to_string().contains("finetune-pretrained"), "{data}");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    place.bad("watch r --serve nowhere", 64, &["--serve nowhere", "hint: "]);
 }
 
 #[test]
