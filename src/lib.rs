@@ -95,9 +95,9 @@ pub use corpus::{Document, Entity, Fact, Format, Mention, Provenance};
 
 // What can be done with a recipe, step by step.
 pub use pipeline::{
-    ActiveRun, DocumentForm, EvaluateTask, FinetuneTask, InputFile, PredictOptions, PrepareJob,
-    Role, Session, TrainingShards, convert, evaluate, finetune, predict_file, prepare_data,
-    relations_in,
+    ActiveRun, DocumentForm, EvaluateTask, FinetuneTask, InputFile, PredictFiles, PredictOptions,
+    PrepareJob, Role, Session, TrainingShards, convert, evaluate, finetune, predict_files,
+    prepare_data, relations_in,
 };
 pub use questions::{describe_system, list_systems};
 pub use recipe::{Recipe, recipe_schema};
