@@ -39,9 +39,13 @@ impl PredictVerb {
 
     fn predict(&self, files: &PredictFiles) -> Result<()> {
         let clock = Clock::start();
-        self.machine.session()?.run(|session| {
-            let report = pipeline::predict_files(&self.options, files, session)
-                .map_err(|error| error.in_file(&files.input))?;
+        self.machine.stoppable_session()?.run(|session| {
+            let error_in = |error: Error| match files.input.as_slice() {
+                [file] => error.in_file(file),
+                _ => error,
+            };
+            let report =
+                pipeline::predict_files(&self.options, files, session).map_err(error_in)?;
             session.world.on_root(|| {
                 clock.write(self.json.as_deref(), &files.output, Some(report.documents), &report)
             })

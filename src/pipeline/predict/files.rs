@@ -1,24 +1,23 @@
-//! Prediction from files into files.
+//! Prediction from files into files: chunk by chunk, each shared by the ranks, so that memory does
+//! not grow with the documents and work that was stopped can go on.
 //!
-//! Not for: how facts are found (`finder`).
+//! Not for: how facts are found (`finder`), or what the files hold (`outputs`).
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::calibrate::Calibrated;
-use super::super::prepare_job::InputFile;
-use super::super::review::ReviewSource;
+use super::super::predictor::DocumentScores;
+use super::super::review::{ReviewSource, UncertainPairs, uncertain_pairs};
 use super::super::session::Session;
 use super::finder::{FactFinder, FinderNeeds, FoundFacts};
+use super::input::{InputIdentity, PredictChunk, PredictInput};
 use super::options::{PredictFiles, PredictOptions};
-use crate::Result;
+use super::outputs::write_outputs;
+use super::unfinished::{DocumentRecord, UnfinishedPredictions};
 use crate::base::{Progress, say};
-use crate::corpus::Document;
-use crate::corpus::formats::ReadOptions;
-use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
-use crate::text::{TokenizedDocument, Tokenizer, tokenize};
+use crate::train::PrecisionChoice;
+use crate::{Error, Result};
 
 /// What was predicted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -49,11 +48,11 @@ pub struct IterationReport {
     pub output: PathBuf,
 }
 
-/// Predicts a file.
+/// Predicts files.
 ///
 /// # Errors
 /// If a document is bad, the checkpoint is of another stage, the ranker cannot be found, or a file
-/// cannot be written.
+/// cannot be written; a request to stop, after which `resume` goes on.
 pub fn predict_files(
     options: &PredictOptions,
     files: &PredictFiles,
@@ -66,122 +65,198 @@ pub fn predict_files(
         speaks: session.is_root(),
     };
     if !files.all_iterations {
-        let mut finder = FactFinder::open(options, needs, session)?;
-        return predict_with(&mut finder, options, files, session);
+        let finder = FactFinder::open(options, needs, session)?;
+        let (report, work) =
+            PredictJob { options, files, iterations: None, session }.run(finder)?;
+        session.world.on_root(|| work.map_or(Ok(()), UnfinishedPredictions::remove))?;
+        return Ok(report);
     }
     let first = FinderNeeds { iterations: options.iterations.or(Some(0)), ..needs };
     let most = options.iterations.or(FactFinder::open(options, first, session)?.iterations());
-    let mut report = PredictReport::default();
+    let (mut report, mut finished) = (PredictReport::default(), Vec::new());
     // Without iterations, opening refuses a number of them.
     for number in 0..=most.unwrap_or(0) {
         let needs = FinderNeeds { iterations: Some(number), speaks: false, ..needs };
-        let numbered = files.numbered(number);
-        let mut finder = FactFinder::open(options, needs, session)?;
-        let last = predict_with(&mut finder, options, &numbered, session)?;
-        let output = numbered.output;
+        let finder = FactFinder::open(options, needs, session)?;
+        let files = &files.numbered(number);
+        let job = PredictJob { options, files, iterations: Some(number), session };
+        let (last, work) = job.run(finder)?;
+        finished.extend(work);
+        let output = files.output.clone();
         let iteration = IterationReport { iterations: number, facts: last.facts, output };
         report = PredictReport { iterations: report.iterations, ..last };
         report.iterations.push(iteration);
     }
+    // All at the end, so that --resume finds the files that were finished before it.
+    session.world.on_root(|| finished.into_iter().try_for_each(UnfinishedPredictions::remove))?;
     Ok(report)
 }
 
-fn predict_with(
-    finder: &mut FactFinder,
-    options: &PredictOptions,
-    files: &PredictFiles,
-    session: &Session,
-) -> Result<PredictReport> {
-    let input = InputFile { path: files.input.clone(), format: files.format.unwrap_or_default() };
-    let (mut documents, mut originals) = (Vec::new(), Vec::new());
-    let mut tokenizer: Tokenizer = finder.tokenizer().clone();
-    // Labels of the input play no part, so relations that the model does not know are no error
-    // here.
-    input.read(&ReadOptions::default(), &mut |mut document| {
-        document.facts = None;
-        documents.push(Arc::new(tokenize(&document, &mut tokenizer, finder.relations())?));
-        if files.review.is_some() || finder.needs_words() {
-            originals.push(document);
-        }
-        Ok(())
-    })?;
-    let progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
-    let found = finder.find(&mut documents, &originals, &|| Ok(()))?;
-    let written = WrittenFiles { finder, files, documents: &documents, originals: &originals };
-    let (facts, review) = session.world.on_root(|| written.write(&found))?;
-    progress.finish(&format!("{facts} facts in {} documents", documents.len()));
-    let below: usize = found.iter().map(|found| found.below).sum();
-    if let Some(least) = options.min_confidence.filter(|_| session.is_root()) {
-        say(format!("{below} facts with a calibrated probability below {least} are left out"));
-    }
-    Ok(PredictReport {
-        documents: documents.len(),
-        facts,
-        below_confidence: options.min_confidence.map(|_| below),
-        review,
-        iterations: Vec::new(),
-    })
+/// What makes two predictions the same.
+#[derive(Serialize)]
+struct PredictIdentity<'a> {
+    version: &'static str,
+    options: &'a PredictOptions,
+    models: Vec<String>,
+    input: Option<Vec<InputIdentity>>,
+    precision: String,
+    iterations: Option<usize>,
+    scores: bool,
+    review: Option<(Vec<f64>, Option<usize>)>,
 }
 
-/// What is written of documents.
-struct WrittenFiles<'a> {
-    finder: &'a FactFinder,
+/// A prediction with one number of iterations.
+struct PredictJob<'a> {
+    options: &'a PredictOptions,
     files: &'a PredictFiles,
-    documents: &'a [Arc<TokenizedDocument>],
-    originals: &'a [Document],
+    iterations: Option<usize>,
+    session: &'a Session,
 }
 
-impl WrittenFiles<'_> {
-    /// Writes the predictions of each document and what else is asked for; returns the number of
-    /// facts, and of pairs for review.
-    fn write(&self, found: &[FoundFacts]) -> Result<(usize, Option<usize>)> {
-        let Self { files, finder, .. } = *self;
-        let predictions: Vec<Vec<Prediction>> =
-            found.iter().map(|found| found.facts.clone()).collect();
-        let facts = predictions.concat();
-        write_predictions(&files.output, &facts)?;
-        if files.zip {
-            write_zip(&files.zip_file(), &facts)?;
+impl PredictJob<'_> {
+    /// Does the work, or the rest of it, and writes the files. Rank 0 also gets what was kept.
+    fn run(
+        &self,
+        mut finder: FactFinder,
+    ) -> Result<(PredictReport, Option<UnfinishedPredictions>)> {
+        let Self { options, files, session, .. } = *self;
+        let _section = session.world.watchdog().unbounded_section("predicting");
+        let with_words = files.review.is_some() || finder.needs_words();
+        let tokenizer = finder.tokenizer();
+        let input = PredictInput::open(&files.input, files.format, with_words, tokenizer)?;
+        let is_lasting = input.is_lasting();
+        if files.resume && !is_lasting {
+            return Err(Error::recipe("--resume needs an input that can be read again")
+                .with_hint("write the documents to a file first"));
         }
-        if let Some(path) = &files.scores {
-            self.write_scores(path, found)?;
+        let documents = if is_lasting { input.count(session) } else { Ok(0) };
+        let documents = session.world.agree(documents)?;
+        let mut work = None;
+        let done = session.world.on_root(|| {
+            let task = self.identity(&finder, is_lasting.then_some(&input))?;
+            let begun = UnfinishedPredictions::begin(&files.output, &task, files.resume)?;
+            Ok(work.insert(begun).done())
+        })?;
+        let (total, speaks) = (documents.max(done) as u64, session.is_root());
+        let mut progress = Progress::new("predict", total, done as u64, speaks);
+        let (mut now, mut told) = (done, false);
+        let outcome = input.chunks(done, &mut finder, session, &mut |finder, chunk| {
+            now += chunk.len;
+            told = true;
+            self.chunk(finder, chunk, &mut work)?;
+            told = false;
+            // The documents of a pipe are not counted first.
+            if is_lasting {
+                progress.update(total.min(now as u64), String::new);
+            }
+            Ok(())
+        });
+        // An error of the chunk is known to all ranks; one of the reading is not.
+        let outcome = if told { outcome } else { session.world.agree(outcome) };
+        outcome?;
+        let written = session.world.on_root(|| match &work {
+            Some(work) => write_outputs(&finder, files, work, session),
+            None => Err(Error::Bug("rank 0 has kept nothing".into())),
+        })?;
+        progress.finish(&format!("{} facts in {now} documents", written.facts));
+        if let Some(least) = options.min_confidence.filter(|_| session.is_root()) {
+            let below = written.below;
+            say(format!("{below} facts with a calibrated probability below {least} are left out"));
         }
-        let mut pairs = None;
-        if let (Some(path), Some(calibrated)) = (&files.review, finder.calibrated()) {
-            let scores: Vec<_> = found.iter().map(|found| found.scores.clone()).collect();
-            let source = ReviewSource {
-                documents: self.originals,
-                scores: &scores,
-                predictions: &predictions,
-                calibrated,
-                relations: finder.relations(),
-                tells_evidence: finder.tells_evidence(),
-            };
-            pairs = Some(source.write(path, files.band()?, files.review_limit.unwrap_or(0))?);
-        }
-        Ok((facts.len(), pairs))
+        let report = PredictReport {
+            documents: now,
+            facts: written.facts,
+            below_confidence: options.min_confidence.map(|_| written.below),
+            review: written.review,
+            iterations: Vec::new(),
+        };
+        Ok((report, work))
     }
 
-    fn write_scores(&self, path: &Path, found: &[FoundFacts]) -> Result<()> {
-        let (decider, calibrated) = (self.finder.decider(), self.finder.calibrated());
-        let mut writer = ScoreWriter::create(path, calibrated.is_some())?;
-        for (document, found) in self.documents.iter().zip(found) {
-            let scores = &found.scores;
-            let shares = calibrated.into_iter().flat_map(|all: Calibrated| all.relations(scores));
-            let mut shares = shares.map(|(_, _, share)| share as f32);
-            for ((head, tail), relation, score) in decider.relations(scores) {
-                let calibrated = shares.next();
-                let Some(relation) = self.finder.relations().get(relation) else { continue };
-                writer.push(ScoreRow {
-                    title: &document.title,
-                    head,
-                    tail,
-                    relation: &relation.id,
-                    score,
-                    calibrated,
-                })?;
+    /// Finds the facts of a chunk, each rank those of its share; rank 0 keeps them.
+    fn chunk(
+        &self,
+        finder: &mut FactFinder,
+        mut chunk: PredictChunk,
+        work: &mut Option<UnfinishedPredictions>,
+    ) -> Result<()> {
+        let session = self.session;
+        let going_on = || session.going_on("while predicting");
+        let found = finder.find(&mut chunk.tokenized, &chunk.originals, &going_on);
+        let (found, mine) = match found {
+            Ok(found) => {
+                let mine = self.records(finder, &chunk, &found);
+                (found, mine)
             }
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        let shares = session.gather(mine)?;
+        let scores = self.files.scores.as_ref().map(|_| {
+            let mine = found.into_iter().map(|found| found.scores).collect();
+            DocumentScores::gather(mine, chunk.len, session)
+        });
+        let scores = scores.transpose()?;
+        let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+        let mut take = |item: usize| shares.get_mut(item % session.world.size())?.next();
+        session.world.on_root(|| {
+            let records: Vec<DocumentRecord> = (0..chunk.len).filter_map(&mut take).collect();
+            match work {
+                Some(work) if records.len() == chunk.len => work.keep(&records, scores.as_deref()),
+                _ => Err(Error::Bug("the facts of a document are lost".into())),
+            }
+        })
+    }
+
+    /// What is kept of each document of this rank's share.
+    fn records(
+        &self,
+        finder: &FactFinder,
+        chunk: &PredictChunk,
+        found: &[FoundFacts],
+    ) -> Result<Vec<DocumentRecord>> {
+        let mut uncertain = vec![UncertainPairs::default(); found.len()];
+        if let (Some(_), Some(calibrated)) = (&self.files.review, finder.calibrated()) {
+            let (relations, tells_evidence) = (finder.relations(), finder.tells_evidence());
+            let documents = chunk.originals.iter().zip(found);
+            let sources: Vec<ReviewSource> = documents
+                .map(|(document, FoundFacts { scores, facts, .. })| ReviewSource {
+                    document,
+                    scores,
+                    facts,
+                    calibrated,
+                    relations,
+                    tells_evidence,
+                })
+                .collect();
+            uncertain = uncertain_pairs(&sources, self.files.band()?, self.files.most_reviewed());
         }
-        writer.finish()
+        let titles = chunk.tokenized.iter().map(|document| document.title.clone());
+        let record = |((title, found), uncertain): ((String, &FoundFacts), UncertainPairs)| {
+            let (facts, below) = (found.facts.clone(), found.below);
+            DocumentRecord { title, facts, below, uncertain }
+        };
+        Ok(titles.zip(found).zip(uncertain).map(record).collect())
+    }
+
+    fn identity(
+        &self,
+        finder: &FactFinder,
+        input: Option<&PredictInput>,
+    ) -> Result<serde_json::Value> {
+        let Self { options, files, session, .. } = *self;
+        let identity = PredictIdentity {
+            version: env!("CARGO_PKG_VERSION"),
+            options,
+            models: finder.identity()?,
+            input: input.map(PredictInput::identity).transpose()?,
+            precision: format!("{:?}", session.precision(PrecisionChoice::Auto)),
+            iterations: self.iterations,
+            scores: files.scores.is_some(),
+            review: files
+                .review
+                .as_ref()
+                .map(|_| (files.review_band.clone(), files.most_reviewed())),
+        };
+        serde_json::to_value(identity).map_err(|error| Error::Bug(error.to_string()))
     }
 }

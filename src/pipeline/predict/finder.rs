@@ -39,6 +39,8 @@ pub struct FinderNeeds {
 /// A fine-tuned model with all that makes facts of its scores.
 pub struct FactFinder {
     options: PredictOptions,
+    /// The checkpoints that are in use.
+    checkpoints: Vec<PathBuf>,
     loaded: LoadedExtractor,
     precision: Precision,
     ranking: Option<PairRanking>,
@@ -70,12 +72,16 @@ impl FactFinder {
         let loaded = LoadedExtractor::open_with(path, device, options.truncate, needs.iterations)?;
         let state = Checkpoint::open(path)?.trainer()?;
         let calibration = calibration(options, needs, &state, &loaded)?;
-        let ranking = loaded.description.ranker.as_ref();
+        let recorded = loaded.description.ranker.as_ref();
+        let ranker = recorded.map(|recorded| ranker_of(path, options.ranker.as_deref(), recorded));
+        let ranker = ranker.transpose()?;
         let ranking =
-            ranking.map(|recorded| PairRanking::open(options, &loaded, recorded, session));
+            ranker.as_ref().map(|path| PairRanking::open(path, options, &loaded, session));
         let evidence = options.evidence.as_ref().map(|path| EvidenceFinder::open(path, session));
+        let used = [Some(path), ranker.as_ref(), options.evidence.as_ref()];
         Ok(Self {
             options: options.clone(),
+            checkpoints: used.into_iter().flatten().cloned().collect(),
             precision: session.precision(PrecisionChoice::Auto),
             ranking: ranking.transpose()?,
             evidence: evidence.transpose()?,
@@ -88,6 +94,14 @@ impl FactFinder {
     /// The tokenizer of the checkpoint.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.loaded.tokenizer
+    }
+
+    /// What tells all of its weights from others.
+    ///
+    /// # Errors
+    /// A checkpoint that is gone.
+    pub fn identity(&self) -> Result<Vec<String>> {
+        self.checkpoints.iter().map(|path| Checkpoint::open(path)?.identity()).collect()
     }
 
     /// The relations in class order.
@@ -228,13 +242,12 @@ struct PairRanking {
 
 impl PairRanking {
     fn open(
+        path: &Path,
         options: &PredictOptions,
         loaded: &LoadedExtractor,
-        recorded: &Path,
         session: &Session,
     ) -> Result<Self> {
-        let path = ranker_of(&options.checkpoint, options.ranker.as_deref(), recorded)?;
-        let mut ranker = LoadedModel::open(&path, ModelKind::Ranker, session.device)?;
+        let mut ranker = LoadedModel::open(path, ModelKind::Ranker, session.device)?;
         ranker.description.encoder.truncate |= options.truncate;
         let ranker = LoadedRanker::new(ranker, session.precision(PrecisionChoice::Auto))?;
         if ranker.loaded.tokenizer.identity() != loaded.tokenizer.identity() {

@@ -5,9 +5,12 @@
 
 mod files;
 mod finder;
+mod input;
 mod lines;
 mod options;
+mod outputs;
 mod stream;
+mod unfinished;
 
 pub use files::predict_files;
 pub use finder::ranker_of;

@@ -3,20 +3,23 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::super::review::ReviewBand;
-use crate::corpus::Format;
+use super::input::PredictForm;
 use crate::systems::EvidenceRule;
 use crate::{Error, Result};
 
 /// How facts are found, as the flags of `predict` say it.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Serialize, Args)]
 pub struct PredictOptions {
     /// Fine-tuned checkpoint, or an export of one
     #[arg(long, value_name = "C")]
+    #[serde(skip)]
     pub checkpoint: PathBuf,
     /// Checkpoint of the ranker, if it has moved since fine-tuning
     #[arg(long, value_name = "C")]
+    #[serde(skip)]
     pub ranker: Option<PathBuf>,
     /// Decision threshold in place of the one chosen on dev (systems with one threshold, and fused
     /// scores)
@@ -34,6 +37,7 @@ pub struct PredictOptions {
     pub iterations: Option<usize>,
     /// Checkpoint of `finetune --system lstm-sp` that predicts the evidence sentences of each fact
     #[arg(long, value_name = "C")]
+    #[serde(skip)]
     pub evidence: Option<PathBuf>,
     /// Predict as evidence the sentences that hold more than this share of a pair's attention, in
     /// place of the checkpoint's own threshold (systems that attend; DREEAM's release has 0.2)
@@ -76,15 +80,19 @@ impl PredictOptions {
 /// The documents and what is written of them, as the flags of `predict` say it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PredictFiles {
-    /// Documents, labelled or not
-    #[arg(long, value_name = "FILE", required = false, required_unless_present = "stream")]
-    pub input: PathBuf,
-    /// Format of the input [default: docred]
+    /// Documents, labelled or not: files, or folders of shards of the checkpoint's tokenizer
+    #[arg(long, num_args = 1.., value_name = "FILE", required = false)]
+    #[arg(required_unless_present = "stream")]
+    pub input: Vec<PathBuf>,
+    /// Format of the input [default: docred, or shards for a folder of them]
     #[arg(long, value_enum, value_name = "F")]
-    pub format: Option<Format>,
-    /// Predictions to write
+    pub format: Option<PredictForm>,
+    /// Predictions to write: a JSON list, or a Parquet table if the name ends in .parquet
     #[arg(long, value_name = "result.json", required = false, required_unless_present = "stream")]
     pub output: PathBuf,
+    /// Go on with a prediction that was stopped, with the same options
+    #[arg(long)]
+    pub resume: bool,
     /// Also write result.zip beside the output, and check it by reading it again
     #[arg(long)]
     pub zip: bool,
@@ -97,7 +105,7 @@ pub struct PredictFiles {
     /// Calibrated probabilities that are uncertain [default: 0.3,0.7]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', requires = "review")]
     pub review_band: Vec<f64>,
-    /// The most pairs to write for review, the most uncertain ones [default: all]
+    /// The most pairs to write for review, the most uncertain ones; 0 for all [default: 0]
     #[arg(long, value_name = "N", requires = "review")]
     pub review_limit: Option<usize>,
     /// Predict after every number of iterations, from 0 to --iterations or that of the checkpoint;
@@ -127,6 +135,11 @@ impl PredictFiles {
     /// [`Error::Recipe`] unless it is two probabilities in rising order.
     pub(super) fn band(&self) -> Result<ReviewBand> {
         ReviewBand::parse(&self.review_band)
+    }
+
+    /// The most pairs to write for review; `None` for all.
+    pub(super) fn most_reviewed(&self) -> Option<usize> {
+        self.review_limit.filter(|limit| *limit > 0)
     }
 
     /// Where `--zip` goes: result.zip, or result-k0.zip … beside each file of `--all-iterations`.
