@@ -82,35 +82,51 @@ fn unpack(path: &Path, file: impl Read + Seek, out: &mut dyn Write) -> Result<()
     Ok(())
 }
 
+/// Passes bytes on, and hashes them.
+struct HashedWriter<W> {
+    out: W,
+    hasher: blake3::Hasher,
+}
+
+impl<W: Write> Write for HashedWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// A JSON list under way, one prediction a line.
 struct ListWriter<W> {
-    out: W,
+    out: HashedWriter<W>,
     rows: usize,
-    /// Of all bytes so far.
-    hasher: blake3::Hasher,
 }
 
 impl<W: Write> ListWriter<W> {
     fn new(out: W) -> Self {
-        Self { out, rows: 0, hasher: blake3::Hasher::new() }
+        Self { out: HashedWriter { out, hasher: blake3::Hasher::new() }, rows: 0 }
     }
 
     fn push(&mut self, prediction: &Prediction) -> std::io::Result<()> {
-        let mut row = if self.rows == 0 { b"[\n".to_vec() } else { b",\n".to_vec() };
-        serde_json::to_writer(&mut row, prediction)?;
+        if self.rows == 0 {
+            self.out.write_all(b"[")?;
+        }
+        self.out.write_all(if self.rows == 0 { b"\n" } else { b",\n" })?;
         self.rows += 1;
-        self.write(&row)
+        Ok(serde_json::to_writer(&mut self.out, prediction)?)
     }
 
     /// Closes the list; gives what it was written to, and the hash of all bytes.
     fn finish(mut self) -> std::io::Result<(W, blake3::Hash)> {
-        self.write(if self.rows == 0 { b"[\n]\n" } else { b"\n]\n" })?;
-        Ok((self.out, self.hasher.finalize()))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.hasher.update(bytes);
-        self.out.write_all(bytes)
+        if self.rows == 0 {
+            self.out.write_all(b"[")?;
+        }
+        self.out.write_all(b"\n]\n")?;
+        Ok((self.out.out, self.out.hasher.finalize()))
     }
 }
 
