@@ -37,7 +37,7 @@ fn as_predictions(answers: &[Value]) -> Vec<Value> {
         fields.shift_remove("relation");
         Value::Object(fields)
     };
-    let of_answer = |answer| {
+    let of_answer = |answer: &Value| {
         let facts = answer["facts"].as_array().unwrap().iter();
         facts.map(|one| fact(answer, one)).collect::<Vec<_>>()
     };
