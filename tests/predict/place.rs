@@ -25,7 +25,7 @@ pub struct Model {
 
 /// ATLOP with one threshold, which takes a part of all facts.
 pub const ATLOP: Model =
-    Model { run: "atlop", stage: "finetune-baseline", flags: "--threshold 0.15" };
+    Model { run: "atlop", stage: "finetune-baseline", flags: "--threshold 0.25" };
 /// DREEAM, whose facts are fused from two runs.
 pub const DREEAM: Model =
     Model { run: "dreeam", stage: "finetune-baseline", flags: "--threshold=-11" };

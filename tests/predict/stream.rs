@@ -99,7 +99,8 @@ fn an_answer_names_entities_and_the_words_of_running_text() {
         ],
         "facts": [{"head": 0, "tail": 1, "relation": "no such relation"}],
     });
-    let answers = stream(&place, ATLOP, "--threshold 0", &joined(&[line, documents().remove(0)]));
+    let all = Model { flags: "--threshold 0", ..ATLOP };
+    let answers = stream(&place, all, "", &joined(&[line, documents().remove(0)]));
     assert_eq!(answers[0]["title"], "line 1");
     assert_eq!(
         answers[0]["entities"],

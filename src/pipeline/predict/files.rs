@@ -121,56 +121,84 @@ impl PredictJob<'_> {
     ) -> Result<(PredictReport, Option<UnfinishedPredictions>)> {
         let Self { options, files, session, .. } = *self;
         let _section = session.world.watchdog().unbounded_section("predicting");
-        let with_words = files.review.is_some() || finder.needs_words();
-        let tokenizer = finder.tokenizer();
-        let input = PredictInput::open(&files.input, files.format, with_words, tokenizer)?;
-        let is_lasting = input.is_lasting();
-        if files.resume && !is_lasting {
-            return Err(Error::recipe("--resume needs an input that can be read again")
-                .with_hint("write the documents to a file first"));
-        }
-        let documents = if is_lasting { input.count(session) } else { Ok(0) };
-        let documents = session.world.agree(documents)?;
+        let input = self.open(&finder)?;
+        // A pipe is read once, so its documents are not counted first.
+        let total = if input.is_lasting() { Some(input.count(session)) } else { None };
+        let total = session.world.agree(total.transpose())?;
         let mut work = None;
         let done = session.world.on_root(|| {
-            let task = self.identity(&finder, is_lasting.then_some(&input))?;
+            let task = self.identity(&finder, &input)?;
             let begun = UnfinishedPredictions::begin(&files.output, &task, files.resume)?;
             Ok(work.insert(begun).done())
         })?;
-        let (total, speaks) = (documents.max(done) as u64, session.is_root());
-        let mut progress = Progress::new("predict", total, done as u64, speaks);
-        let (mut now, mut told) = (done, false);
-        let outcome = input.chunks(done, &mut finder, session, &mut |finder, chunk| {
-            now += chunk.len;
-            told = true;
-            self.chunk(finder, chunk, &mut work)?;
-            told = false;
-            // The documents of a pipe are not counted first.
-            if is_lasting {
-                progress.update(total.min(now as u64), String::new);
+        let mut progress =
+            Progress::new("predict", total.unwrap_or(0) as u64, done as u64, session.is_root());
+        let mut tell = |now: usize| {
+            if let Some(total) = total {
+                progress.update(total.min(now) as u64, String::new);
             }
-            Ok(())
-        });
-        // An error of the chunk is known to all ranks; one of the reading is not.
-        let outcome = if told { outcome } else { session.world.agree(outcome) };
-        outcome?;
+        };
+        let rest = self.rest(&input, &mut finder, done, &mut work, &mut tell);
+        if rest.is_err() {
+            // A folder in which nothing is done is of no use.
+            let empty = work.take_if(|work| work.done() == 0);
+            empty.map_or(Ok(()), UnfinishedPredictions::remove)?;
+        }
+        let documents = rest?;
         let written = session.world.on_root(|| match &work {
             Some(work) => write_outputs(&finder, files, work, session),
             None => Err(Error::Bug("rank 0 has kept nothing".into())),
         })?;
-        progress.finish(&format!("{} facts in {now} documents", written.facts));
+        progress.finish(&format!("{} facts in {documents} documents", written.facts));
         if let Some(least) = options.min_confidence.filter(|_| session.is_root()) {
             let below = written.below;
             say(format!("{below} facts with a calibrated probability below {least} are left out"));
         }
         let report = PredictReport {
-            documents: now,
+            documents,
             facts: written.facts,
             below_confidence: options.min_confidence.map(|_| written.below),
             review: written.review,
             iterations: Vec::new(),
         };
         Ok((report, work))
+    }
+
+    fn open(&self, finder: &FactFinder) -> Result<PredictInput> {
+        let files = self.files;
+        let with_words = files.review.is_some() || finder.needs_words();
+        let tokenizer = finder.tokenizer();
+        let input = PredictInput::open(&files.input, files.format, with_words, tokenizer)?;
+        if files.resume && !input.is_lasting() {
+            return Err(Error::recipe("--resume needs an input that can be read again")
+                .with_hint("write the documents to a file first"));
+        }
+        Ok(input)
+    }
+
+    /// Predicts the documents behind the first `done`, chunk by chunk, and gives the number of all.
+    /// `tell` hears how many are done.
+    fn rest(
+        &self,
+        input: &PredictInput,
+        finder: &mut FactFinder,
+        done: usize,
+        work: &mut Option<UnfinishedPredictions>,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<usize> {
+        let mut now = done;
+        // Whether an error comes from a chunk: all ranks know of it then, which they do not of one
+        // that a rank met while it read.
+        let mut is_known = false;
+        let outcome = input.chunks(done, finder, self.session, &mut |finder, chunk| {
+            now += chunk.len;
+            is_known = true;
+            self.chunk(finder, chunk, work)?;
+            is_known = false;
+            tell(now);
+            Ok(())
+        });
+        if is_known { outcome } else { self.session.world.agree(outcome) }.map(|()| now)
     }
 
     /// Finds the facts of a chunk, each rank those of its share; rank 0 keeps them.
@@ -238,17 +266,13 @@ impl PredictJob<'_> {
         Ok(titles.zip(found).zip(uncertain).map(record).collect())
     }
 
-    fn identity(
-        &self,
-        finder: &FactFinder,
-        input: Option<&PredictInput>,
-    ) -> Result<serde_json::Value> {
+    fn identity(&self, finder: &FactFinder, input: &PredictInput) -> Result<serde_json::Value> {
         let Self { options, files, session, .. } = *self;
         let identity = PredictIdentity {
             version: env!("CARGO_PKG_VERSION"),
             options,
             models: finder.identity()?,
-            input: input.map(PredictInput::identity).transpose()?,
+            input: input.is_lasting().then(|| input.identity()).transpose()?,
             precision: format!("{:?}", session.precision(PrecisionChoice::Auto)),
             iterations: self.iterations,
             scores: files.scores.is_some(),

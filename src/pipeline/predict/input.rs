@@ -113,7 +113,9 @@ impl PredictInput {
     /// Whether all inputs can be read more than once: a pipe cannot.
     pub(super) fn is_lasting(&self) -> bool {
         self.inputs.iter().all(|input| match input {
-            OpenInput::File(file) => file.path.is_file() || file.path.is_dir(),
+            // What is not there is told when it is read.
+            OpenInput::File(file) => std::fs::metadata(&file.path)
+                .map_or(true, |found| found.is_file() || found.is_dir()),
             OpenInput::Shards(_) => true,
         })
     }
@@ -150,6 +152,7 @@ impl PredictInput {
                         titles.take(&file.path, &document.title)
                     })?;
                 }
+                OpenInput::Shards(store) if self.inputs.len() == 1 => count += store.len(),
                 OpenInput::Shards(store) => {
                     count += store.len();
                     let mut taken = Ok(());
