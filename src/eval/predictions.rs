@@ -102,13 +102,13 @@ impl<W: Write> Write for HashedWriter<W> {
 
 /// A JSON list under way, one prediction a line.
 struct ListWriter<W> {
-    out: HashedWriter<W>,
+    out: W,
     rows: usize,
 }
 
 impl<W: Write> ListWriter<W> {
     fn new(out: W) -> Self {
-        Self { out: HashedWriter { out, hasher: blake3::Hasher::new() }, rows: 0 }
+        Self { out, rows: 0 }
     }
 
     fn push(&mut self, prediction: &Prediction) -> std::io::Result<()> {
@@ -120,13 +120,13 @@ impl<W: Write> ListWriter<W> {
         Ok(serde_json::to_writer(&mut self.out, prediction)?)
     }
 
-    /// Closes the list; gives what it was written to, and the hash of all bytes.
-    fn finish(mut self) -> std::io::Result<(W, blake3::Hash)> {
+    /// Closes the list, and gives what it was written to.
+    fn finish(mut self) -> std::io::Result<W> {
         if self.rows == 0 {
             self.out.write_all(b"[")?;
         }
         self.out.write_all(b"\n]\n")?;
-        Ok((self.out.out, self.out.hasher.finalize()))
+        Ok(self.out)
     }
 }
 
@@ -169,7 +169,7 @@ impl PredictionWriter {
     /// The disk; a file that was there is then as before.
     pub fn finish(self) -> Result<()> {
         match self.0 {
-            PredictionForm::List(list) => list.finish()?.0.finish(),
+            PredictionForm::List(list) => list.finish()?.finish(),
             PredictionForm::Table(table) => table.finish(),
         }
     }
@@ -188,7 +188,7 @@ pub fn write_predictions(path: &Path, predictions: &[Prediction]) -> Result<()> 
 /// The zip that the benchmark server takes, under way: it holds exactly one file, `result.json`.
 pub struct SubmissionZip {
     target: PathBuf,
-    list: ListWriter<zip::ZipWriter<BufWriter<File>>>,
+    list: ListWriter<HashedWriter<zip::ZipWriter<BufWriter<File>>>>,
 }
 
 impl SubmissionZip {
@@ -201,7 +201,8 @@ impl SubmissionZip {
         fs_err::create_dir_all(folder)?;
         let mut zip = zip::ZipWriter::new(BufWriter::new(tempfile::tempfile_in(folder)?));
         zip.start_file(INSIDE, zip::write::SimpleFileOptions::default()).map_err(zip_error)?;
-        Ok(Self { target: target.to_owned(), list: ListWriter::new(zip) })
+        let out = HashedWriter { out: zip, hasher: blake3::Hasher::new() };
+        Ok(Self { target: target.to_owned(), list: ListWriter::new(out) })
     }
 
     /// Adds a prediction.
@@ -217,12 +218,12 @@ impl SubmissionZip {
     /// # Errors
     /// The disk; a file that was there is then as before.
     pub fn finish(self) -> Result<()> {
-        let (zip, packed) = self.list.finish()?;
+        let HashedWriter { out: zip, hasher } = self.list.finish()?;
         let file = zip.finish().map_err(zip_error)?;
         let mut file = file.into_inner().map_err(|error| Error::Io(error.into_error()))?;
         let mut unpacked = blake3::Hasher::new();
         unpack(&self.target, BufReader::new(&mut file), &mut unpacked)?;
-        if unpacked.finalize() != packed {
+        if unpacked.finalize() != hasher.finalize() {
             return Err(Error::Bug(format!(
                 "{}: the zip does not give back what was packed",
                 self.target.display()

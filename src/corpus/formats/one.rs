@@ -63,7 +63,7 @@ pub fn read_one(source: &Path, text: &str, row: usize) -> Result<LoneDocument> {
     }
     let shape: Shape = json_stream::parse_line(source, text, row, row)?;
     let titled = match text.strip_suffix('}') {
-        Some(fields) if !shape.title && !(shape.id && shape.text) => {
+        Some(fields) if !(shape.title || shape.id && shape.text) => {
             let comma = if fields.trim_end().ends_with('{') { "" } else { ", " };
             Some(format!("{fields}{comma}\"title\": \"line {}\"}}", row + 1))
         }

@@ -254,7 +254,7 @@ mod tests {
         let records = [record("ü", 0.1 + 0.2), record("b", 1e-9), record("c", 0.5)];
         let scores = DocumentScores { pairs: vec![(0, 1)], ..DocumentScores::default() };
         work.keep(&records[..2], Some(&[scores.clone(), DocumentScores::default()])).unwrap();
-        work.keep(&records[2..], Some(&[scores.clone()])).unwrap();
+        work.keep(&records[2..], Some(std::slice::from_ref(&scores))).unwrap();
         assert_eq!(work.done(), 3);
         drop(work);
 
