@@ -18,8 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
     /// Folder of its run.
-    run: &'static str,
-    stage: &'static str,
+    pub run: &'static str,
+    pub stage: &'static str,
     pub flags: &'static str,
 }
 

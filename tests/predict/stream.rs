@@ -125,7 +125,7 @@ fn damaged(document: &Value) -> Vec<(Vec<u8>, &'static str)> {
         (b"   ".to_vec(), "empty"),
         (b"\xff\xfe{}".to_vec(), "UTF-8"),
         (b"{\"title\": \"\xc3\"}".to_vec(), "UTF-8"),
-        (cut[..cut.len() / 2].as_bytes().to_vec(), "JSON"),
+        (cut.as_bytes()[..cut.len() / 2].to_vec(), "JSON"),
         (format!("[{document}]").into_bytes(), "a list"),
         (b"17".to_vec(), "JSON"),
         (b"null".to_vec(), "JSON"),
