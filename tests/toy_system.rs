@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use docre::{
     ActiveRun, Classes, DocumentViews, Error, EvaluateTask, Example, Extractor, FinetuneTask,
-    Format, Forward, Foundation, Init, Layout, Markers, NaClass, PackedDocuments, Pass,
-    PredictFiles, PredictOptions, Profile, Recipe, RelationBatch, Result, Role, RunFolder,
-    Schedule, Session, System, SystemInfo, SystemSettings, Tables, TokenizedDocument, View,
-    ViewChoices, ViewOptions, describe_system, evaluate, finetune, list_systems, on, predict_files,
-    prepare_data, recipe_schema, register_system, tables,
+    Forward, Foundation, Init, Layout, Markers, NaClass, PackedDocuments, Pass, PredictFiles,
+    PredictOptions, Profile, Recipe, RelationBatch, Result, Role, RunFolder, Schedule, Session,
+    System, SystemInfo, SystemSettings, Tables, TokenizedDocument, View, ViewChoices, ViewOptions,
+    describe_system, evaluate, finetune, list_systems, on, predict_files, prepare_data,
+    recipe_schema, register_system, tables,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -170,8 +170,11 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
         threshold: Some(0.0),
         ..PredictOptions::default()
     };
-    let files =
-        PredictFiles { input: gold.clone(), output: output.clone(), ..PredictFiles::default() };
+    let files = PredictFiles {
+        input: vec![gold.clone()],
+        output: output.clone(),
+        ..PredictFiles::default()
+    };
     let predicted = predict_files(&options, &files, session)?;
     assert_eq!(predicted.documents, 4);
     assert!(predicted.facts > 0, "a threshold of 0 keeps every relation");
