@@ -5,16 +5,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use serde::Serialize;
 
 use super::super::predictor::PREDICT_TOKENS;
 use super::super::prepare_job::InputFile;
 use super::super::session::Session;
 use super::finder::FactFinder;
+use super::form::PredictForm;
 use crate::base::fingerprint;
 use crate::corpus::formats::{ReadOptions, TitleKey, title_key};
 use crate::corpus::{Document, Entity, Format, Mention, Provenance};
@@ -27,34 +26,6 @@ use crate::{DataError, Result};
 const CHUNK_COST: usize = 8 * PREDICT_TOKENS;
 /// What a document counts at least, which bounds the number of those in a chunk.
 const LEAST_COST: usize = 32;
-
-/// What an input is: documents in one of the [formats](Format::all), or a folder of shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PredictForm {
-    /// A file of documents.
-    Documents(Format),
-    /// A folder that `prepare` or `score` wrote.
-    Shards,
-}
-
-impl ValueEnum for PredictForm {
-    fn value_variants<'a>() -> &'a [Self] {
-        static ALL: LazyLock<Vec<PredictForm>> = LazyLock::new(|| {
-            let formats = Format::all().iter().copied().map(PredictForm::Documents);
-            formats.chain([PredictForm::Shards]).collect()
-        });
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Self::Documents(format) => format.to_possible_value(),
-            Self::Shards => {
-                Some(PossibleValue::new("shards").help("A folder of shards, as `prepare` makes it"))
-            }
-        }
-    }
-}
 
 /// An input, ready to be read.
 enum OpenInput {

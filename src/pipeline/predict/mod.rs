@@ -5,6 +5,7 @@
 
 mod files;
 mod finder;
+mod form;
 mod input;
 mod lines;
 mod options;

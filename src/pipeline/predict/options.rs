@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::review::ReviewBand;
-use super::input::PredictForm;
+use super::form::PredictForm;
 use crate::systems::EvidenceRule;
 use crate::{Error, Result};
 
