@@ -92,14 +92,14 @@ pub use corpus::check::OtherRows;
 pub use corpus::formats::{
     DocumentFormat, DocumentWriter, Intake, LeftOut, OnError, ReadOptions, ReadSummary,
 };
-pub use corpus::formats::{WriteSummary, load_relations};
+pub use corpus::formats::{LoneDocument, WriteSummary, load_relations, read_one};
 pub use corpus::{Document, Entity, Fact, Format, Mention, Provenance};
 
 // What can be done with a recipe, step by step.
 pub use pipeline::{
-    ActiveRun, DocumentForm, EvaluateTask, FinetuneTask, InputFile, PredictOptions, PrepareJob,
-    Role, Session, TrainingShards, convert, evaluate, finetune, predict_file, prepare_data,
-    relations_in,
+    ActiveRun, DocumentForm, EvaluateTask, FinetuneTask, InputFile, PredictFiles, PredictOptions,
+    PrepareJob, Role, Session, TrainingShards, convert, evaluate, finetune, predict_files,
+    prepare_data, relations_in,
 };
 pub use questions::{describe_system, list_systems};
 pub use recipe::{Recipe, recipe_schema};
@@ -108,7 +108,7 @@ pub use recipe::{Recipe, recipe_schema};
 pub use corpus::{FactBase, MeshTree, label::Matching};
 pub use encoders::{EncoderSpec, WordVectors, build as build_encoder};
 pub use eval::{FactSet, Prediction, ScoreRow, ScoreWriter};
-pub use eval::{read_predictions, read_scores, write_zip};
+pub use eval::{read_predictions, read_scores, write_predictions, write_zip};
 pub use ranks::failure::Recording;
 pub use sampling::OrderHash;
 pub use shards::{DocumentStore, ShardManifest, StoreOptions};

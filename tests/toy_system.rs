@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use docre::{
     ActiveRun, Classes, DocumentViews, Error, EvaluateTask, Example, Extractor, FinetuneTask,
-    Format, Forward, Foundation, Init, Layout, Markers, NaClass, PackedDocuments, Pass,
+    Forward, Foundation, Init, Layout, Markers, NaClass, PackedDocuments, Pass, PredictFiles,
     PredictOptions, Profile, Recipe, RelationBatch, Result, Role, RunFolder, Schedule, Session,
     System, SystemInfo, SystemSettings, Tables, TokenizedDocument, View, ViewChoices, ViewOptions,
-    describe_system, evaluate, finetune, list_systems, on, predict_file, prepare_data,
+    describe_system, evaluate, finetune, list_systems, on, predict_files, prepare_data,
     recipe_schema, register_system, tables,
 };
 use schemars::JsonSchema;
@@ -167,25 +167,15 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
     let output = folder.join("result.json");
     let options = PredictOptions {
         checkpoint: checkpoint.path().to_owned(),
-        ranker: None,
-        input: gold.clone(),
-        format: Format::DOCRED,
-        output: output.clone(),
-        zip: false,
-        scores: None,
         threshold: Some(0.0),
-        min_confidence: None,
-        review: None,
-        review_band: Vec::new(),
-        review_limit: 0,
-        truncate: false,
-        iterations: None,
-        all_iterations: false,
-        evidence: None,
-        evidence_threshold: None,
-        without_fusion: false,
+        ..PredictOptions::default()
     };
-    let predicted = predict_file(&options, session)?;
+    let files = PredictFiles {
+        input: vec![gold.clone()],
+        output: output.clone(),
+        ..PredictFiles::default()
+    };
+    let predicted = predict_files(&options, &files, session)?;
     assert_eq!(predicted.documents, 4);
     assert!(predicted.facts > 0, "a threshold of 0 keeps every relation");
     let task = EvaluateTask { gold, predictions: vec![output], ..EvaluateTask::default() };

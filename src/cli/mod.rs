@@ -11,6 +11,7 @@ mod launch;
 mod looking;
 mod machine;
 mod pipeline;
+mod predict;
 mod scores;
 mod shared;
 mod submit;
@@ -86,7 +87,7 @@ verbs! {
         Run(pipeline::RunVerb), Rank(pipeline::RankVerb), Score(pipeline::ScoreVerb),
         Teach(pipeline::TeachVerb),
         Pretrain(pipeline::PretrainVerb), Finetune(pipeline::FinetuneVerb),
-        Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb), Graph(pipeline::GraphVerb),
+        Predict(predict::PredictVerb), Export(pipeline::ExportVerb), Graph(pipeline::GraphVerb),
     "Scores", hide = false:
         Evaluate(scores::EvaluateVerb), Audit(scores::AuditVerb), Table(tables::TableVerb),
     "Looking into a run", hide = false:

@@ -1,4 +1,4 @@
-//! The pipeline: `run`, its stages one by one, `predict`, `export` and `graph`.
+//! The pipeline: `run`, its stages one by one, `export` and `graph`.
 
 use std::path::PathBuf;
 
@@ -12,8 +12,8 @@ use crate::distant::DistantSettings;
 use crate::encoders::EncoderSpec;
 use crate::graph::{GraphTask, make_graph};
 use crate::pipeline::{
-    self, ActiveRun, FinetuneTask, PredictOptions, Pretraining, ScoreTask, Session, TeachTask,
-    TrainingShards, claim,
+    self, ActiveRun, FinetuneTask, Pretraining, ScoreTask, Session, TeachTask, TrainingShards,
+    claim,
 };
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
@@ -308,32 +308,6 @@ impl FinetuneVerb {
                 schedule: None,
             };
             pipeline::finetune(&task, run)
-        })
-    }
-}
-
-/// Predict the facts of documents with a fine-tuned checkpoint
-#[derive(Debug, Args)]
-pub struct PredictVerb {
-    #[command(flatten)]
-    options: PredictOptions,
-    /// Write the number of documents and facts as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    #[command(flatten)]
-    machine: MachineFlags,
-}
-
-impl PredictVerb {
-    pub fn run(self) -> Result<()> {
-        let clock = Clock::start();
-        let options = self.options;
-        self.machine.session()?.run(|session| {
-            let report = pipeline::predict_file(&options, session)
-                .map_err(|error| error.in_file(&options.input))?;
-            session.world.on_root(|| {
-                clock.write(self.json.as_deref(), &options.output, Some(report.documents), &report)
-            })
         })
     }
 }

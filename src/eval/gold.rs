@@ -7,7 +7,7 @@ use std::path::Path;
 use ahash::{AHashMap, AHashSet};
 
 use super::FactSet;
-use super::predictions::Prediction;
+use super::prediction::Prediction;
 use crate::corpus::{Document, Entity, LabelledPair, PairLabel, Provenance};
 use crate::{DataError, Result};
 

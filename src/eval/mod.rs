@@ -7,6 +7,7 @@
 mod audit;
 mod block;
 mod breakdown;
+mod columns;
 mod compare;
 mod confusion;
 mod curve;
@@ -15,6 +16,8 @@ mod factset;
 mod gold;
 mod infer;
 mod pairs;
+mod prediction;
+mod prediction_table;
 mod predictions;
 #[cfg(test)]
 mod property_tests;
@@ -44,7 +47,10 @@ pub use gold::{FactKey, FactKeySet, Gold};
 pub use pairs::{
     ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs,
 };
-pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};
+pub use prediction::Prediction;
+pub use predictions::{
+    PredictionWriter, SubmissionZip, read_predictions, write_predictions, write_zip,
+};
 pub use ranker::{KEPT_IN_REPORTS, RankedDocument, RankedFact, RecallAt, recall_at};
 pub use ranking::{ThresholdScores, decide_scores, rank_scores};
 pub use reliability::{Reliability, reliability};

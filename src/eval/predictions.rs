@@ -1,14 +1,16 @@
-//! Submission files: a JSON list of `{title, h_idx, t_idx, r, evidence?, score?, confidence?}` and
-//! the zip that the benchmark server takes. Not for: choosing what to predict (`systems`,
-//! `threshold`).
+//! Files of predictions: a JSON list of `{title, h_idx, t_idx, r, evidence?, score?, confidence?}`,
+//! the zip of one that the benchmark server takes, and a Parquet table with the same columns.
+//! Not for: choosing what to predict (`systems`, `threshold`).
 
-use std::io::{Cursor, Read, Seek, Write};
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Cursor, Read, Seek, Write};
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::prediction::Prediction;
+use super::prediction_table::{PredictionTable, read_table};
+use crate::base::files::{AtomicFile, folder_of};
 use crate::base::foreign::first_bytes;
-use crate::base::{json_stream, say, write_atomic};
+use crate::base::{json_stream, say};
 use crate::corpus::is_no_relation;
 use crate::{DataError, Error, Result};
 
@@ -16,32 +18,11 @@ use crate::{DataError, Error, Result};
 const MOST_UNPACKED_BYTES: u64 = 1 << 30;
 /// The one file of a submission.
 const INSIDE: &str = "result.json";
+/// The first bytes of a Parquet file.
+const PARQUET: &[u8] = b"PAR1";
 
-/// One predicted fact. "No relation" is never predicted explicitly. Other fields of a file are
-/// passed over, as DocRED's scorer does.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Prediction {
-    /// Title of the document.
-    pub title: String,
-    /// Index of the head entity.
-    pub h_idx: usize,
-    /// Index of the tail entity.
-    pub t_idx: usize,
-    /// Identifier of the relation.
-    pub r: String,
-    /// Supporting sentences; empty where the system gives none.
-    #[serde(default)]
-    pub evidence: Vec<usize>,
-    /// The system's score of the fact, if it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub score: Option<f64>,
-    /// The calibrated probability of the fact, if the system has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confidence: Option<f64>,
-}
-
-/// Reads a submission file: a JSON list, plain or gzip, or a zip that holds exactly `result.json`.
-/// Rows of no relation are left out, with a warning.
+/// Reads a file of predictions: a JSON list, plain or gzip, a zip that holds exactly `result.json`,
+/// or a Parquet table. Rows of no relation are left out, with a warning.
 ///
 /// # Errors
 /// I/O errors, and data errors that name row, line and field: a missing or ill-typed field, JSON
@@ -56,11 +37,14 @@ pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
         }
         Ok(())
     };
-    let is_zip = path.extension().is_some_and(|extension| extension == "zip")
-        || first_bytes(path).starts_with(b"PK\x03\x04");
-    if is_zip {
-        let unpacked = unpack(path, fs_err::File::open(path)?)?;
+    let start = first_bytes(path);
+    let named = |name: &str| path.extension().is_some_and(|extension| extension == name);
+    if named("zip") || start.starts_with(b"PK\x03\x04") {
+        let mut unpacked = Vec::new();
+        unpack(path, fs_err::File::open(path)?, &mut unpacked)?;
         json_stream::read_array_from(path, Cursor::new(unpacked), &mut take)?;
+    } else if named("parquet") || start.starts_with(PARQUET) {
+        read_table(path, &mut take)?;
     } else {
         json_stream::read_array(path, &mut take)?;
     }
@@ -73,8 +57,8 @@ pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
     Ok(predictions)
 }
 
-/// The bytes of `result.json` in a submission.
-fn unpack(path: &Path, file: impl Read + Seek) -> Result<Vec<u8>> {
+/// Copies the bytes of `result.json` out of a submission.
+fn unpack(path: &Path, file: impl Read + Seek, out: &mut dyn Write) -> Result<()> {
     let bad = |problem: String| {
         DataError::new(path, problem)
             .hint("a submission is a zip that holds `result.json` and nothing else")
@@ -89,70 +73,185 @@ fn unpack(path: &Path, file: impl Read + Seek) -> Result<Vec<u8>> {
     }
     let inside =
         zip.by_index(0).map_err(|error| bad(format!("`{INSIDE}` cannot be read: {error}")))?;
-    let mut bytes = Vec::new();
-    inside
-        .take(MOST_UNPACKED_BYTES + 1)
-        .read_to_end(&mut bytes)
+    let bytes = std::io::copy(&mut inside.take(MOST_UNPACKED_BYTES + 1), out)
         .map_err(|error| bad(format!("`{INSIDE}` cannot be unpacked: {error}")))?;
-    match bytes.len() as u64 {
-        0..=MOST_UNPACKED_BYTES => Ok(bytes),
-        _ => Err(bad(format!("`{INSIDE}` unpacks to more than {} MiB", MOST_UNPACKED_BYTES >> 20))
-            .into()),
+    if bytes > MOST_UNPACKED_BYTES {
+        let most = MOST_UNPACKED_BYTES >> 20;
+        return Err(bad(format!("`{INSIDE}` unpacks to more than {most} MiB")).into());
+    }
+    Ok(())
+}
+
+/// Passes bytes on, and hashes them.
+struct HashedWriter<W> {
+    out: W,
+    hasher: blake3::Hasher,
+}
+
+impl<W: Write> Write for HashedWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }
 
-/// Writes a submission file, one prediction a line, in the order given.
+/// A JSON list under way, one prediction a line.
+struct ListWriter<W> {
+    out: W,
+    rows: usize,
+}
+
+impl<W: Write> ListWriter<W> {
+    fn new(out: W) -> Self {
+        Self { out, rows: 0 }
+    }
+
+    fn push(&mut self, prediction: &Prediction) -> std::io::Result<()> {
+        if self.rows == 0 {
+            self.out.write_all(b"[")?;
+        }
+        self.out.write_all(if self.rows == 0 { b"\n" } else { b",\n" })?;
+        self.rows += 1;
+        Ok(serde_json::to_writer(&mut self.out, prediction)?)
+    }
+
+    /// Closes the list, and gives what it was written to.
+    fn finish(mut self) -> std::io::Result<W> {
+        if self.rows == 0 {
+            self.out.write_all(b"[")?;
+        }
+        self.out.write_all(b"\n]\n")?;
+        Ok(self.out)
+    }
+}
+
+/// A file of predictions under way; it appears when it is finished. A name that ends in `.parquet`
+/// makes a table, any other a JSON list.
+pub struct PredictionWriter(PredictionForm);
+
+enum PredictionForm {
+    List(ListWriter<AtomicFile>),
+    Table(Box<PredictionTable>),
+}
+
+impl PredictionWriter {
+    /// Starts a file. Missing folders are made.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self(if path.extension().is_some_and(|extension| extension == "parquet") {
+            PredictionForm::Table(Box::new(PredictionTable::create(path)?))
+        } else {
+            PredictionForm::List(ListWriter::new(AtomicFile::create(path)?))
+        }))
+    }
+
+    /// Adds a prediction.
+    ///
+    /// # Errors
+    /// The disk; the file does not appear then.
+    pub fn push(&mut self, prediction: &Prediction) -> Result<()> {
+        match &mut self.0 {
+            PredictionForm::List(list) => Ok(list.push(prediction)?),
+            PredictionForm::Table(table) => table.push(prediction.clone()),
+        }
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// The disk; a file that was there is then as before.
+    pub fn finish(self) -> Result<()> {
+        match self.0 {
+            PredictionForm::List(list) => list.finish()?.finish(),
+            PredictionForm::Table(table) => table.finish(),
+        }
+    }
+}
+
+/// Writes a file of predictions, in the order given.
 ///
 /// # Errors
 /// I/O errors; the file is then as before.
 pub fn write_predictions(path: &Path, predictions: &[Prediction]) -> Result<()> {
-    write_atomic(path, |out| write_list(out, predictions))
+    let mut writer = PredictionWriter::create(path)?;
+    predictions.iter().try_for_each(|prediction| writer.push(prediction))?;
+    writer.finish()
 }
 
-/// Writes the zip that the benchmark server takes: it holds exactly one file, `result.json`. What
-/// was packed is read again before it takes its place.
+/// The zip that the benchmark server takes, under way: it holds exactly one file, `result.json`.
+pub struct SubmissionZip {
+    target: PathBuf,
+    list: ListWriter<HashedWriter<zip::ZipWriter<BufWriter<File>>>>,
+}
+
+impl SubmissionZip {
+    /// Starts a zip in a file without a name. Missing folders are made.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn create(target: &Path) -> Result<Self> {
+        let folder = folder_of(target);
+        fs_err::create_dir_all(folder)?;
+        let mut zip = zip::ZipWriter::new(BufWriter::new(tempfile::tempfile_in(folder)?));
+        zip.start_file(INSIDE, zip::write::SimpleFileOptions::default()).map_err(zip_error)?;
+        let out = HashedWriter { out: zip, hasher: blake3::Hasher::new() };
+        Ok(Self { target: target.to_owned(), list: ListWriter::new(out) })
+    }
+
+    /// Adds a prediction.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn push(&mut self, prediction: &Prediction) -> Result<()> {
+        Ok(self.list.push(prediction)?)
+    }
+
+    /// Reads what was packed again, and gives the zip its name.
+    ///
+    /// # Errors
+    /// The disk; a file that was there is then as before.
+    pub fn finish(self) -> Result<()> {
+        let HashedWriter { out: zip, hasher } = self.list.finish()?;
+        let file = zip.finish().map_err(zip_error)?;
+        let mut file = file.into_inner().map_err(|error| Error::Io(error.into_error()))?;
+        let mut unpacked = blake3::Hasher::new();
+        unpack(&self.target, BufReader::new(&mut file), &mut unpacked)?;
+        if unpacked.finalize() != hasher.finalize() {
+            return Err(Error::Bug(format!(
+                "{}: the zip does not give back what was packed",
+                self.target.display()
+            )));
+        }
+        file.rewind()?;
+        let mut named = AtomicFile::create(&self.target)?;
+        std::io::copy(&mut file, &mut named)?;
+        named.finish()
+    }
+}
+
+/// Writes the zip that the benchmark server takes. What was packed is read again before it takes
+/// its place.
 ///
 /// # Errors
 /// I/O errors; the file is then as before.
 pub fn write_zip(path: &Path, predictions: &[Prediction]) -> Result<()> {
-    let bytes = pack(predictions)?;
-    let mut again = Vec::with_capacity(predictions.len());
-    json_stream::read_array_from(
-        path,
-        Cursor::new(unpack(path, Cursor::new(bytes.as_slice()))?),
-        &mut |_, prediction: Prediction| {
-            again.push(prediction);
-            Ok(())
-        },
-    )?;
-    if again != predictions {
-        return Err(Error::Bug(format!(
-            "{}: the zip does not give back what was packed",
-            path.display()
-        )));
+    let mut zip = SubmissionZip::create(path)?;
+    predictions.iter().try_for_each(|prediction| zip.push(prediction))?;
+    zip.finish()
+}
+
+fn zip_error(error: zip::result::ZipError) -> Error {
+    match error {
+        zip::result::ZipError::Io(error) => Error::Io(error),
+        other => Error::Bug(format!("the zip writer failed: {other}")),
     }
-    write_atomic(path, |out| out.write_all(&bytes))
-}
-
-fn pack(predictions: &[Prediction]) -> Result<Vec<u8>> {
-    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    zip.start_file(INSIDE, zip::write::SimpleFileOptions::default())
-        .map_err(|error| as_bug(&error))?;
-    write_list(&mut zip, predictions)?;
-    Ok(zip.finish().map_err(|error| as_bug(&error))?.into_inner())
-}
-
-fn write_list(out: &mut dyn Write, predictions: &[Prediction]) -> std::io::Result<()> {
-    out.write_all(b"[")?;
-    for (row, prediction) in predictions.iter().enumerate() {
-        out.write_all(if row == 0 { b"\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut *out, prediction)?;
-    }
-    out.write_all(b"\n]\n")
-}
-
-fn as_bug(error: &zip::result::ZipError) -> Error {
-    Error::Bug(format!("the zip writer failed in memory: {error}"))
 }
 
 #[cfg(test)]
@@ -181,6 +280,23 @@ mod tests {
                 ..Prediction::default()
             },
         ]
+    }
+
+    /// Also from a file that does not say by its name what it is.
+    #[test]
+    fn a_table_gives_back_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (table, other) = (folder.path().join("r.parquet"), folder.path().join("r.json"));
+        for predictions in [example(), Vec::new()] {
+            write_predictions(&table, &predictions).unwrap();
+            fs_err::copy(&table, &other).unwrap();
+            for path in [&table, &other] {
+                assert_eq!(read_predictions(path).unwrap(), predictions);
+            }
+        }
+        fs_err::write(&table, b"PAR1 no table").unwrap();
+        let error = read_predictions(&table).unwrap_err();
+        assert!(error.exit_code() == 65 && error.hint().is_some(), "{error}");
     }
 
     #[test]

@@ -9,20 +9,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StringArray, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{ArrayRef, AsArray, Float32Array, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
-};
 
-use crate::shards::{WholeTable, catch};
+use super::columns::{column, each_batch};
+use crate::shards::WholeTable;
 use crate::{DataError, Error, Result};
 
-/// Rows decoded at a time.
-const BATCH_ROWS: usize = 8_192;
 /// Rows of a row group that we write.
 const GROUP_ROWS: usize = 1 << 18;
 
@@ -69,40 +63,33 @@ pub fn read_scores(
     path: &Path,
     each: &mut dyn FnMut(usize, ScoreRow<'_>) -> Result<()>,
 ) -> Result<usize> {
-    let mut reader = open(path)?;
-    let mut row = 0;
-    loop {
-        let batch = catch(|| reader.next().transpose().map_err(|error| error.to_string()));
-        let Some(batch) =
-            batch.map_err(|problem| damaged(path, format!("after row {row}: {problem}")))?
-        else {
-            return Ok(row);
-        };
+    let problem = |problem: String| damaged(path, problem);
+    each_batch(path, &problem, &mut |first, batch| {
         let columns =
-            ScoreColumns::new(&batch).map_err(|problem| damaged(path, problem).row(row))?;
-        for index in 0..batch.num_rows() {
-            let score = columns.row(index);
-            if score.score.is_nan() {
-                let at = DataError::new(path, "the score is not a number")
-                    .row(row)
-                    .title(score.title)
-                    .field("score");
-                return Err(at
-                    .hint("every pair and relation needs a score that can be ranked")
-                    .into());
-            }
-            if score.calibrated.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
-                let at = DataError::new(path, "a probability lies from 0 to 1").row(row);
-                return Err(at
-                    .title(score.title)
-                    .field(CALIBRATED)
-                    .hint("write the file again with `predict --scores`, or leave the column out")
-                    .into());
-            }
-            each(row, score)?;
-            row += 1;
-        }
+            ScoreColumns::new(&batch).map_err(|problem| damaged(path, problem).row(first))?;
+        (0..batch.num_rows()).try_for_each(|index| {
+            let (row, score) = (first + index, columns.row(index));
+            check_row(path, row, &score)?;
+            each(row, score)
+        })
+    })
+}
+
+/// Refuses numbers that cannot be ranked.
+fn check_row(path: &Path, row: usize, score: &ScoreRow<'_>) -> Result<()> {
+    let bad = |field: &str, problem: &str, hint: &str| {
+        let error = DataError::new(path, problem).row(row).title(score.title).field(field);
+        Err(error.hint(hint).into())
+    };
+    if score.score.is_nan() {
+        let hint = "every pair and relation needs a score that can be ranked";
+        return bad("score", "the score is not a number", hint);
     }
+    if score.calibrated.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        let hint = "write the file again with `predict --scores`, or leave the column out";
+        return bad(CALIBRATED, "a probability lies from 0 to 1", hint);
+    }
+    Ok(())
 }
 
 fn damaged(path: &Path, problem: impl Into<String>) -> DataError {
@@ -110,22 +97,6 @@ fn damaged(path: &Path, problem: impl Into<String>) -> DataError {
         "scores are a Parquet file with the columns title, head, tail, relation and score; \
             see docs/formats.md",
     )
-}
-
-fn open(path: &Path) -> Result<ParquetRecordBatchReader> {
-    let file = fs_err::File::open(path)?.into_file();
-    let build = || {
-        // Without the Arrow schema of its writer, a file says by its own types what it holds.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata =
-            ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string())?;
-        let file = file.try_clone().map_err(|error| error.to_string())?;
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|error| error.to_string())
-    };
-    Ok(catch(build).map_err(|problem| damaged(path, problem))?)
 }
 
 /// The columns of a batch in their types.
@@ -141,24 +112,9 @@ struct ScoreColumns {
 impl ScoreColumns {
     fn new(batch: &RecordBatch) -> Result<Self, String> {
         let column = |name: &str| {
-            let column =
-                batch.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"))?;
-            let target = schema(true)
-                .field_with_name(name)
-                .map_err(|error| error.to_string())?
-                .data_type()
-                .clone();
-            if matches!(
-                column.data_type(),
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-            ) != (target == DataType::Utf8)
-            {
-                return Err(format!("column `{name}` holds {}", column.data_type()));
-            }
-            let options = CastOptions { safe: false, ..CastOptions::default() };
-            let cast = cast_with_options(column, &target, &options)
-                .map_err(|error| format!("column `{name}`: {error}"))?;
-            if cast.null_count() > 0 { Err(format!("column `{name}` has nulls")) } else { Ok(cast) }
+            let schema = schema(true);
+            let field = schema.field_with_name(name).map_err(|error| error.to_string())?;
+            column(batch, name, field.data_type())
         };
         Ok(Self {
             title: column("title")?.as_string().clone(),

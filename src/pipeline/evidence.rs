@@ -4,16 +4,14 @@
 //! Not for: the scores of sentences and their threshold (`systems::evidence`), or training
 //! (`finetune`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::boundary::Judged;
 use super::model::LoadedEvidence;
 use super::predictor::{DocumentScores, PREDICT_TOKENS};
-use super::prepare_job::InputFile;
 use super::session::Session;
-use crate::corpus::RelationSet;
-use crate::corpus::formats::ReadOptions;
+use crate::corpus::{Document, RelationSet};
 use crate::eval::Prediction;
 use crate::shards::DocumentStore;
 use crate::systems::evidence::{
@@ -85,40 +83,52 @@ pub fn judge_evidence(
     Ok(Judged { score, name: "evidence F1", threshold, calibration: None, said })
 }
 
-/// Writes into `predictions`, one list a document of `input` in its order, the sentences that the
-/// evidence predictor of `checkpoint` finds.
-///
-/// # Errors
-/// A checkpoint of another system, or one that does not know a predicted relation; documents that
-/// cannot be read or laid out.
-pub fn add_evidence(
-    checkpoint: &Path,
-    input: &InputFile,
-    predictions: &mut [Vec<Prediction>],
-    session: &Session,
-) -> Result<()> {
-    let mut loaded = LoadedEvidence::open(checkpoint, session.device)?;
-    let theta = Checkpoint::open(checkpoint)?.trainer()?.threshold.unwrap_or(0.5) as f32;
-    let relations = loaded.description.relations.clone();
-    let mut items = Vec::new();
-    let mut lists = predictions.iter();
-    input.read(&ReadOptions::default(), &mut |mut document| {
-        document.facts = None;
-        let encoded = Arc::new(tokenize(&document, &mut loaded.tokenizer, &relations)?);
-        for prediction in lists.next().into_iter().flatten() {
-            items.push(item(prediction, &encoded, &relations, checkpoint)?);
+/// The evidence predictor of a checkpoint, which names the sentences behind predicted facts.
+pub struct EvidenceFinder {
+    path: PathBuf,
+    loaded: LoadedEvidence,
+    theta: f32,
+    precision: Precision,
+}
+
+impl EvidenceFinder {
+    /// Opens a checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint of another system.
+    pub fn open(path: &Path, session: &Session) -> Result<Self> {
+        let loaded = LoadedEvidence::open(path, session.device)?;
+        let theta = Checkpoint::open(path)?.trainer()?.threshold.unwrap_or(0.5) as f32;
+        let precision = session.precision(PrecisionChoice::Auto);
+        Ok(Self { path: path.to_owned(), loaded, theta, precision })
+    }
+
+    /// Writes the evidence of each fact into `facts`, one list a document.
+    ///
+    /// # Errors
+    /// A relation that the checkpoint does not know; documents that cannot be laid out.
+    pub fn add(&mut self, documents: &[Document], facts: &mut [Vec<Prediction>]) -> Result<()> {
+        let relations = &self.loaded.description.relations;
+        let mut items = Vec::new();
+        for (document, facts) in documents.iter().zip(&*facts) {
+            if facts.is_empty() {
+                continue;
+            }
+            let encoded = Arc::new(tokenize(document, &mut self.loaded.tokenizer, relations)?);
+            for fact in facts {
+                items.push(item(fact, &encoded, relations, &self.path)?);
+            }
+        }
+        let forward = Forward { train: false, precision: self.precision };
+        let scores = self.loaded.model.scores(&items, forward, PREDICT_TOKENS)?;
+        let ranked = sentences_of(&items, scores);
+        let mut found = evidence(&ranked, items.len(), self.theta);
+        for list in facts {
+            let rest = found.split_off(list.len().min(found.len()));
+            fill(list, std::mem::replace(&mut found, rest));
         }
         Ok(())
-    })?;
-    let forward = Forward { train: false, precision: session.precision(PrecisionChoice::Auto) };
-    let scores = loaded.model.scores(&items, forward, PREDICT_TOKENS)?;
-    let ranked = sentences_of(&items, scores);
-    let mut found = evidence(&ranked, items.len(), theta);
-    for list in predictions {
-        let rest = found.split_off(list.len().min(found.len()));
-        fill(list, std::mem::replace(&mut found, rest));
     }
-    Ok(())
 }
 
 fn item(

@@ -59,14 +59,14 @@ impl<'a> Fusion<'a> {
 
     /// The second run over documents with the scores of the first: for each document the pairs that
     /// its pseudo documents hold, with relative scores in place of logits, the largest of each
-    /// class, −∞ where there is none.
+    /// class, −∞ where there is none. `going_on` is asked after each pass.
     ///
     /// # Errors
-    /// Errors of the model.
+    /// Errors of the model; that of `going_on`.
     pub fn second_run(
         &self,
         documents: &[(Arc<TokenizedDocument>, &DocumentScores)],
-        done: &mut dyn FnMut(usize),
+        going_on: &dyn Fn() -> Result<()>,
     ) -> Result<Vec<DocumentScores>> {
         let mut all = Vec::with_capacity(documents.len());
         for chunk in documents.chunks(DOCUMENTS_AT_A_TIME) {
@@ -77,7 +77,7 @@ impl<'a> Fusion<'a> {
                     made.push(Arc::new(pseudo.document));
                 }
             }
-            let scored = self.predictor.scores(&made, &mut |_| Ok(()))?;
+            let scored = self.predictor.scores(&made, &mut |_| going_on())?;
             let mut rows: Vec<BTreeMap<Pair, Vec<f32>>> = vec![BTreeMap::new(); chunk.len()];
             for ((number, entities), scores) in owners.iter().zip(&scored) {
                 self.add_rows(&mut rows[*number], entities, scores);
@@ -86,7 +86,6 @@ impl<'a> Fusion<'a> {
                 let (pairs, rows): (Vec<Pair>, Vec<Vec<f32>>) = rows.into_iter().unzip();
                 DocumentScores { pairs, logits: rows.concat(), ..DocumentScores::default() }
             }));
-            done(all.len());
         }
         Ok(all)
     }
@@ -156,7 +155,7 @@ impl<'a> Fusion<'a> {
         let _section = session.world.watchdog().unbounded_section(name);
         let mine: Vec<_> =
             session.share(0..store.len()).map(|row| (store.get(row), &scores[row])).collect();
-        let second = self.second_run(&mine, &mut |_| {})?;
+        let second = self.second_run(&mine, &|| Ok(()))?;
         let second = DocumentScores::gather(second, store.len(), session)?;
         Ok(self.facts(scores, &second))
     }

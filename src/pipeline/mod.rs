@@ -46,7 +46,7 @@ pub use export::export;
 pub use finetune::{FinetuneTask, finetune, finetune_in_stages};
 pub use ledger::{Ledger, LedgerSource, write_ledger};
 pub use model::{Description, Loaded, LoadedEvidence, LoadedExtractor, LoadedModel, NewModel};
-pub use predict::{PredictOptions, predict_file};
+pub use predict::{PredictFiles, PredictOptions, answer_lines, predict_files};
 pub use predictor::{Decider, PREDICT_TOKENS, Predictor, predictions};
 pub use prepare_job::{InputFile, PrepareJob, relations_in};
 pub use pretrain::{Pretraining, pretrain, pretrain_steps, sampler};

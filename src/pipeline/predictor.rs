@@ -173,7 +173,7 @@ impl DocumentScores {
 
     /// Scores as words of 32 bits: how many pairs, logits and numbers of evidence follow, then
     /// these.
-    fn encode(all: &[Self]) -> Vec<u8> {
+    pub fn encode(all: &[Self]) -> Vec<u8> {
         let mut words = Vec::new();
         for Self { pairs, logits, evidence, .. } in all {
             words.extend([pairs.len(), logits.len(), evidence.len()].map(|count| count as u32));
@@ -183,7 +183,8 @@ impl DocumentScores {
         bytemuck::cast_slice(&words).to_vec()
     }
 
-    fn decode(bytes: &[u8]) -> Vec<Self> {
+    /// What [`Self::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Vec<Self> {
         let words: Vec<u32> = bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
         let (mut rest, mut all) = (words.as_slice(), Vec::new());
         let floats = |words: &[u32]| words.iter().map(|&bits| f32::from_bits(bits)).collect();

@@ -3,9 +3,11 @@
 //!
 //! Not for: the form of a line, or taking answers back as labels (`corpus::label`).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::calibrate::Calibrated;
 use super::predictor::DocumentScores;
@@ -50,15 +52,15 @@ impl ReviewBand {
     }
 }
 
-/// What was predicted of documents, document by document.
+/// What was predicted of a document.
 #[derive(Clone, Copy)]
 pub struct ReviewSource<'a> {
-    /// The documents.
-    pub documents: &'a [Document],
-    /// Their scores.
-    pub scores: &'a [DocumentScores],
+    /// The document.
+    pub document: &'a Document,
+    /// Its scores.
+    pub scores: &'a DocumentScores,
     /// The facts that are written as predictions.
-    pub predictions: &'a [Vec<Prediction>],
+    pub facts: &'a [Prediction],
     /// How scores become probabilities.
     pub calibrated: Calibrated<'a>,
     /// The relations of the classes.
@@ -68,70 +70,73 @@ pub struct ReviewSource<'a> {
 }
 
 /// A pair with an uncertain relation.
-struct UncertainPair {
-    document: usize,
-    /// Its place in the scores of the document.
-    place: usize,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UncertainPair {
     /// Distance of its most uncertain relation from one half.
-    distance: f64,
+    pub distance: f64,
+    /// Its line.
+    pub pair: ReviewPair,
+}
+
+/// The uncertain pairs of a document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UncertainPairs {
+    /// How many there are.
+    pub found: usize,
+    /// Those that may be written, in the order of the document's pairs.
+    pub pairs: Vec<UncertainPair>,
+}
+
+/// The pairs with a relation in the band, document by document; with a `limit` only those that are
+/// the most uncertain ones of all these documents.
+pub fn uncertain_pairs(
+    sources: &[ReviewSource],
+    band: ReviewBand,
+    limit: Option<usize>,
+) -> Vec<UncertainPairs> {
+    let distances: Vec<Vec<(f64, usize)>> =
+        sources.iter().map(|source| source.distances(band)).collect();
+    let mut all: Vec<(f64, usize, usize)> = distances
+        .iter()
+        .enumerate()
+        .flat_map(|(document, own)| own.iter().map(move |&(far, place)| (far, document, place)))
+        .collect();
+    // A stable sort: among equals, the order of the documents and of their pairs.
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.truncate(limit.unwrap_or(usize::MAX));
+    all.sort_by_key(|&(_, document, place)| (document, place));
+    let mut kept = all.into_iter().peekable();
+    let of_document = |(document, source): (usize, &ReviewSource)| {
+        let mut pairs = Vec::new();
+        while let Some((distance, _, place)) = kept.next_if(|(_, owner, _)| *owner == document) {
+            pairs.push(UncertainPair { distance, pair: source.described(place, band) });
+        }
+        UncertainPairs { found: distances[document].len(), pairs }
+    };
+    sources.iter().enumerate().map(of_document).collect()
 }
 
 impl ReviewSource<'_> {
-    /// The pairs with a relation in the band, at most `limit` of them (0: all): the most uncertain
-    /// ones. Pairs of a document stay together, and in it the two pairs of the same entities; each
-    /// group stands where its most uncertain pair belongs. Also returns how many there are without
-    /// the limit.
-    pub fn pairs(&self, band: ReviewBand, limit: usize) -> (Vec<ReviewPair>, usize) {
-        let mut uncertain = self.uncertain(band);
-        let found = uncertain.len();
-        // A stable sort: among equals, the order of the documents and of their pairs.
-        uncertain.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-        uncertain.truncate(if limit == 0 { usize::MAX } else { limit });
-        let (mut documents, mut couples) = (HashMap::new(), HashMap::new());
-        for (place, pair) in uncertain.iter().enumerate() {
-            documents.entry(pair.document).or_insert(place);
-            couples.entry(self.couple(pair)).or_insert(place);
-        }
-        uncertain.sort_by_key(|pair| (documents[&pair.document], couples[&self.couple(pair)]));
-        (uncertain.iter().map(|pair| self.described(pair, band)).collect(), found)
-    }
-
-    /// The two entities of a pair in either order.
-    fn couple(&self, pair: &UncertainPair) -> (usize, u32, u32) {
-        let (head, tail) = self.scores[pair.document].pairs[pair.place];
-        (pair.document, head.min(tail), head.max(tail))
-    }
-
-    fn uncertain(&self, band: ReviewBand) -> Vec<UncertainPair> {
-        let mut uncertain = Vec::new();
-        for (document, scores) in self.scores.iter().enumerate() {
-            for (place, (_, row)) in self.calibrated.decider.rows(scores).enumerate() {
-                let inside = self.calibrated.row(row).filter(|share| band.holds(*share));
-                let distance = inside.map(|share| (share - 0.5).abs()).min_by(f64::total_cmp);
-                uncertain.extend(distance.map(|distance| UncertainPair {
-                    document,
-                    place,
-                    distance,
-                }));
-            }
-        }
-        uncertain
+    /// How far each pair with a relation in the band is from one half, with its place.
+    fn distances(&self, band: ReviewBand) -> Vec<(f64, usize)> {
+        let rows = self.calibrated.decider.rows(self.scores).enumerate();
+        let distance = |(place, (_, row)): (usize, (Pair, &[f32]))| {
+            let inside = self.calibrated.row(row).filter(|share| band.holds(*share));
+            let distance = inside.map(|share| (share - 0.5).abs()).min_by(f64::total_cmp);
+            distance.map(|distance| (distance, place))
+        };
+        rows.filter_map(distance).collect()
     }
 
     /// The line of a pair. Its candidates are all relations that are not improbable, and those that
     /// were predicted.
-    fn described(&self, uncertain: &UncertainPair, band: ReviewBand) -> ReviewPair {
-        let UncertainPair { document, place, .. } = *uncertain;
-        let scores = &self.scores[document];
-        let pair: Pair = scores.pairs[place];
+    fn described(&self, place: usize, band: ReviewBand) -> ReviewPair {
+        let pair: Pair = self.scores.pairs[place];
         let (head, tail) = (pair.0 as usize, pair.1 as usize);
-        let own = || {
-            let predictions = self.predictions[document].iter();
-            predictions.filter(move |one| (one.h_idx, one.t_idx) == (head, tail))
-        };
+        let own = || self.facts.iter().filter(move |one| (one.h_idx, one.t_idx) == (head, tail));
         let predicted: HashSet<&str> = own().map(|one| one.r.as_str()).collect();
         let classes = self.calibrated.decider.classes.count();
-        let row = &scores.logits[place * classes..(place + 1) * classes];
+        let row = &self.scores.logits[place * classes..(place + 1) * classes];
         let candidate = |(relation, probability): (usize, f64)| {
             let relation = self.relations.get(relation)?;
             let predicted = predicted.contains(relation.id.as_str());
@@ -146,30 +151,115 @@ impl ReviewSource<'_> {
             self.calibrated.row(row).enumerate().filter_map(candidate).collect();
         candidates.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         let evidence = || {
-            let of_pair = self.calibrated.decider.evidence(scores, place);
+            let of_pair = self.calibrated.decider.evidence(self.scores, place);
             let named: BTreeSet<usize> =
                 own().flat_map(|one| one.evidence.iter().copied()).chain(of_pair).collect();
             named.into_iter().collect()
         };
         let evidence = self.tells_evidence.then(evidence);
-        let line = ReviewPair::of(&self.documents[document], head, tail);
+        let line = ReviewPair::of(self.document, head, tail);
         ReviewPair { candidates, evidence, ..line }
     }
+}
 
-    /// Writes the pairs to a file, one a line, and says what a reviewer should know; returns their
-    /// number.
+/// The order of a review file, found without its lines: `P` says where those of a document are.
+///
+/// The most uncertain pairs come first. Pairs of a document stay together, and in it the two pairs
+/// of the same entities; each group stands where its most uncertain pair belongs.
+pub struct ReviewOrder<P> {
+    limit: Option<usize>,
+    found: usize,
+    documents: usize,
+    kept: BinaryHeap<ReviewPlace<P>>,
+}
+
+/// A pair in the order, the most uncertain first; among equals, the order of the documents and of
+/// their pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReviewPlace<P> {
+    /// Bits of the distance, which no number below zero is: they are in the order of the numbers.
+    distance: u64,
+    document: usize,
+    /// Which of the pairs that its document keeps it is.
+    pub number: usize,
+    couple: (usize, usize),
+    /// Where its document is.
+    pub place: P,
+}
+
+impl<P: Ord + Copy> ReviewOrder<P> {
+    /// An order of at most `limit` pairs.
+    pub fn new(limit: Option<usize>) -> Self {
+        Self { limit, found: 0, documents: 0, kept: BinaryHeap::new() }
+    }
+
+    /// Takes the pairs of the next document.
+    pub fn take(&mut self, place: P, uncertain: &UncertainPairs) {
+        self.found += uncertain.found;
+        for (number, UncertainPair { distance, pair }) in uncertain.pairs.iter().enumerate() {
+            let (head, tail) = (pair.head.entity, pair.tail.entity);
+            self.kept.push(ReviewPlace {
+                distance: distance.to_bits(),
+                document: self.documents,
+                number,
+                couple: (head.min(tail), head.max(tail)),
+                place,
+            });
+            if self.limit.is_some_and(|limit| self.kept.len() > limit) {
+                self.kept.pop();
+            }
+        }
+        self.documents += 1;
+    }
+
+    /// The pairs in their order, and how many there are without the limit.
+    pub fn finish(self) -> (Vec<ReviewPlace<P>>, usize) {
+        let mut ordered = self.kept.into_sorted_vec();
+        let (mut documents, mut couples) = (HashMap::new(), HashMap::new());
+        for (rank, pair) in ordered.iter().enumerate() {
+            documents.entry(pair.document).or_insert(rank);
+            couples.entry((pair.document, pair.couple)).or_insert(rank);
+        }
+        ordered.sort_by_key(|pair| {
+            (documents[&pair.document], couples[&(pair.document, pair.couple)])
+        });
+        (ordered, self.found)
+    }
+}
+
+/// A review file under way, a pair a line; it appears when it is finished.
+pub struct ReviewWriter {
+    file: TextFile,
+    pairs: usize,
+}
+
+impl ReviewWriter {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self { file: TextFile::create(path)?, pairs: 0 })
+    }
+
+    /// Adds a pair.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn push(&mut self, pair: &ReviewPair) -> Result<()> {
+        self.pairs += 1;
+        self.file.write_all(&to_json(pair)?)?;
+        Ok(self.file.write_all(b"\n")?)
+    }
+
+    /// Gives the file its name, and says what a reviewer should know of it; gives the number of
+    /// pairs. `found` pairs were uncertain.
     ///
     /// # Errors
     /// The disk; a file that was there is then as before.
-    pub fn write(&self, path: &Path, band: ReviewBand, limit: usize) -> Result<usize> {
-        let (pairs, found) = self.pairs(band, limit);
-        let mut file = TextFile::create(path)?;
-        for pair in &pairs {
-            file.write_all(&to_json(pair)?)?;
-            file.write_all(b"\n")?;
-        }
-        file.finish()?;
-        let (file, count, ReviewBand { low, high }) = (path.display(), pairs.len(), band);
+    pub fn finish(self, path: &Path, band: ReviewBand, found: usize) -> Result<usize> {
+        self.file.finish()?;
+        let (file, count, ReviewBand { low, high }) = (path.display(), self.pairs, band);
         let more = if count < found { format!(" of {found}") } else { String::new() };
         say(format!("{file}: {count}{more} pairs to review, with a relation of {low} to {high}"));
         Ok(count)
@@ -206,7 +296,7 @@ mod tests {
 
     /// Runs `test` over two documents: the pairs of the first are (0, 1) with a certain and an
     /// uncertain relation, and (1, 0) with none; those of the second (0, 2) and (2, 0).
-    fn with_source(test: impl Fn(&ReviewSource)) {
+    fn with_sources(test: impl Fn(&[ReviewSource])) {
         let documents = [three("one", &[]), three("two", &[])];
         let mut first = scored(&[((0, 1), row([0.95, 0.4, 0.01])), ((1, 0), row([0.1, 0.9, 0.2]))]);
         first.evidence = vec![0.1, 0.8, 0.1, 0.5, 0.5, 0.0];
@@ -216,15 +306,34 @@ mod tests {
         let adaptive = decider(DecisionRule::Adaptive { top: 0 }, NaClass::First);
         let calibration = Calibration::plain(3);
         let decider = super::super::predictor::Decider { evidence, ..adaptive };
-        let predictions = [vec![fact(1, "P17", &[2]), fact(1, "P27", &[])], vec![]];
-        test(&ReviewSource {
-            documents: &documents,
-            scores: &[first, second],
-            predictions: &predictions,
+        let facts = [vec![fact(1, "P17", &[2]), fact(1, "P27", &[])], vec![]];
+        let relations = relations();
+        let source = |number: usize, scores| ReviewSource {
+            document: &documents[number],
+            scores,
+            facts: &facts[number],
             calibrated: Calibrated { calibration: &calibration, decider },
-            relations: &relations(),
+            relations: &relations,
             tells_evidence: true,
-        });
+        };
+        test(&[source(0, &first), source(1, &second)]);
+    }
+
+    /// The lines of a file over documents that come so many at a time, and how many there are
+    /// without the limit.
+    fn lines(
+        sources: &[ReviewSource],
+        band: ReviewBand,
+        limit: Option<usize>,
+        at_a_time: usize,
+    ) -> (Vec<ReviewPair>, usize) {
+        let chunks = sources.chunks(at_a_time);
+        let all: Vec<_> = chunks.flat_map(|chunk| uncertain_pairs(chunk, band, limit)).collect();
+        let mut order = ReviewOrder::new(limit);
+        all.iter().enumerate().for_each(|(place, own)| order.take(place, own));
+        let (places, found) = order.finish();
+        let line = |at: ReviewPlace<usize>| all[at.place].pairs[at.number].pair.clone();
+        (places.into_iter().map(line).collect(), found)
     }
 
     fn pairs(lines: &[ReviewPair]) -> Vec<(&str, usize, usize)> {
@@ -234,13 +343,15 @@ mod tests {
     #[test]
     fn uncertain_pairs_come_document_by_document_and_the_most_uncertain_first() {
         let band = ReviewBand::parse(&[]).unwrap();
-        with_source(|source| {
-            let (lines, found) = source.pairs(band, 0);
-            // `two` has the most uncertain pair; its other pair follows, then `one`.
-            assert_eq!(pairs(&lines), [("two", 2, 0), ("two", 0, 2), ("one", 0, 1)]);
-            assert_eq!(found, 3);
-            let (lines, found) = source.pairs(band, 2);
-            assert_eq!((pairs(&lines), found), (vec![("two", 2, 0), ("one", 0, 1)], 3));
+        with_sources(|sources| {
+            for at_a_time in [1, 2] {
+                let (all, found) = lines(sources, band, None, at_a_time);
+                // `two` has the most uncertain pair; its other pair follows, then `one`.
+                assert_eq!(pairs(&all), [("two", 2, 0), ("two", 0, 2), ("one", 0, 1)]);
+                assert_eq!(found, 3);
+                let (two, found) = lines(sources, band, Some(2), at_a_time);
+                assert_eq!((pairs(&two), found), (vec![("two", 2, 0), ("one", 0, 1)], 3));
+            }
         });
     }
 
@@ -248,20 +359,19 @@ mod tests {
     #[test]
     fn both_pairs_of_the_same_entities_stand_together() {
         let [sure, unsure, between] = [0.35, 0.5, 0.45].map(|share| row([share, 0.01, 0.01]));
-        let scores = [scored(&[((2, 0), between), ((1, 0), sure), ((0, 1), unsure)])];
-        with_source(|source| {
-            let predictions = [vec![]];
-            let source = ReviewSource { scores: &scores, predictions: &predictions, ..*source };
-            let (lines, _) = source.pairs(ReviewBand::parse(&[]).unwrap(), 0);
-            assert_eq!(pairs(&lines), [("one", 0, 1), ("one", 1, 0), ("one", 2, 0)]);
+        let scores = scored(&[((2, 0), between), ((1, 0), sure), ((0, 1), unsure)]);
+        with_sources(|sources| {
+            let source = ReviewSource { scores: &scores, facts: &[], ..sources[0] };
+            let (all, _) = lines(&[source], ReviewBand::parse(&[]).unwrap(), None, 1);
+            assert_eq!(pairs(&all), [("one", 0, 1), ("one", 1, 0), ("one", 2, 0)]);
         });
     }
 
     #[test]
     fn candidates_are_what_is_possible_and_what_was_predicted() {
-        with_source(|source| {
-            let (lines, _) = source.pairs(ReviewBand::parse(&[0.3, 0.7]).unwrap(), 0);
-            let one = &lines[2];
+        with_sources(|sources| {
+            let (all, _) = lines(sources, ReviewBand::parse(&[0.3, 0.7]).unwrap(), None, 2);
+            let one = &all[2];
             let candidate = |relation: &str, name: &str, probability, predicted| ReviewCandidate {
                 relation: relation.into(),
                 name: name.into(),
@@ -279,10 +389,11 @@ mod tests {
             assert_eq!(one.relations, None);
             // That of the pair, and that of its predictions.
             assert_eq!(one.evidence, Some(vec![1, 2]));
-            assert_eq!(lines[0].evidence, Some(vec![]));
+            assert_eq!(all[0].evidence, Some(vec![]));
             assert_eq!((one.head.name.as_str(), one.tail.name.as_str()), ("Paris", "France"));
-            let silent = ReviewSource { tells_evidence: false, ..*source };
-            assert_eq!(silent.pairs(ReviewBand::parse(&[]).unwrap(), 0).0[2].evidence, None);
+            let silent = ReviewSource { tells_evidence: false, ..sources[0] };
+            let (all, _) = lines(&[silent], ReviewBand::parse(&[]).unwrap(), None, 1);
+            assert_eq!(all[0].evidence, None);
         });
     }
 
@@ -290,12 +401,16 @@ mod tests {
     fn a_file_has_a_line_for_each_pair() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/review.jsonl");
-        with_source(|source| {
-            assert_eq!(source.write(&path, ReviewBand::parse(&[]).unwrap(), 0).unwrap(), 3);
+        let band = ReviewBand::parse(&[]).unwrap();
+        with_sources(|sources| {
+            let (all, found) = lines(sources, band, None, 2);
+            let mut writer = ReviewWriter::create(&path).unwrap();
+            all.iter().for_each(|pair| writer.push(pair).unwrap());
+            assert_eq!(writer.finish(&path, band, found).unwrap(), 3);
             let text = fs_err::read_to_string(&path).unwrap();
-            let lines: Vec<ReviewPair> =
+            let read: Vec<ReviewPair> =
                 text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            assert_eq!(lines, source.pairs(ReviewBand::parse(&[]).unwrap(), 0).0);
+            assert_eq!(read, all);
             assert!(text.contains("\"relations\":null"), "{text}");
         });
     }

@@ -8,7 +8,8 @@ use docre::{
     Document, DocumentForm, DocumentStore, EncoderSpec, FactBase, FactSet, Format, InputFile,
     Matching, MeshTree, Parameters, Prediction, PrepareJob, ReadOptions, Recipe, Result, ScoreRow,
     ScoreWriter, ShardManifest, StoreOptions, Tokenizer, WordVectors, build_encoder, convert,
-    load_relations, read_folder, read_predictions, read_scores, write_folder, write_zip,
+    load_relations, read_folder, read_one, read_predictions, read_scores, write_folder,
+    write_predictions, write_zip,
 };
 use serde_json::json;
 use tch::Device;
@@ -35,6 +36,13 @@ const DOCRED: &str = r#"[{"title": "a",
  "labels": [{"h": 0, "t": 1, "r": "P1", "evidence": [1]}],
  "candidates": [{"h": 0, "t": 1}, {"h": 1, "t": 0, "excluded": true}]},
  {"title": "b \u00e9\n", "sents": [], "vertexSet": []}]"#;
+/// One document on a line, without a title.
+const DOCRED_LINE: &str = concat!(
+    r#"{"sents": [["Ada", "left", "Leeds", "."]], "#,
+    r#""vertexSet": [[{"name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER"}], "#,
+    r#"[{"name": "Leeds", "sent_id": 0, "pos": [2, 3], "type": "LOC"}]], "#,
+    r#""labels": [{"h": 0, "t": 9, "r": "P1", "evidence": [7]}]}"#
+);
 const JSONL: &str = concat!(
     r#"{"title": "a", "text": "Ada ran Ünit 7. She left it.", "#,
     r#""entities": [{"id": "Q1", "type": "PER", "mentions": [{"start": 0, "end": 3}]}, "#,
@@ -138,6 +146,24 @@ fn zip(folder: &Path) -> Vec<u8> {
     let predictions: Vec<Prediction> = read_predictions(&list).unwrap();
     write_zip(&zip, &predictions).unwrap();
     fs_err::read(zip).unwrap()
+}
+
+fn prediction_table(folder: &Path) -> Vec<u8> {
+    let (list, table) = (folder.join("source.json"), folder.join("source-result.parquet"));
+    fs_err::write(&list, PREDICTIONS).unwrap();
+    write_predictions(&table, &read_predictions(&list).unwrap()).unwrap();
+    fs_err::read(table).unwrap()
+}
+
+/// Reads each line of a file as a document of its own, as a stream does.
+fn read_lines(path: &Path) -> Result<()> {
+    let text = fs_err::read(path)?;
+    for (row, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        // A line that is not UTF-8 is refused before it is parsed.
+        let Ok(line) = std::str::from_utf8(line) else { continue };
+        check(&read_one(path, line, row)?.document)?;
+    }
+    Ok(())
 }
 
 fn scores(folder: &Path) -> Vec<u8> {
@@ -333,6 +359,8 @@ pub fn targets(folder: &Path) -> Vec<Target> {
         text("docred.json", DOCRED, |path| read("docred", path)),
         bytes("docred.json.gz", gzip(DOCRED), |path| read("docred", path)),
         text("lines.jsonl", JSONL, |path| read("jsonl", path)),
+        text("stream-of-text.jsonl", JSONL.trim_end(), read_lines),
+        text("stream.jsonl", DOCRED_LINE, read_lines),
         text("abstracts.txt", PUBTATOR, |path| read("pubtator", path)),
         text("human.json", CHEMDISGENE, |path| read("chemdisgene", path)),
         text("distant.pubtator", PUBTATOR, |path| read("chemdisgene", path)),
@@ -365,6 +393,7 @@ pub fn targets(folder: &Path) -> Vec<Target> {
         text("tree.txt", TREE, |path| MeshTree::load(path).map(drop)),
         text("result.json", PREDICTIONS, |path| read_predictions(path).map(drop)),
         bytes("result.zip", zip(folder), |path| read_predictions(path).map(drop)),
+        bytes("result.parquet", prediction_table(folder), |path| read_predictions(path).map(drop)),
         bytes("scores.parquet", scores(folder), |path| {
             read_scores(path, &mut |_, _| Ok(())).map(drop)
         }),

@@ -11,6 +11,7 @@ mod eog;
 mod format;
 mod identifiers;
 mod jsonl;
+mod one;
 mod pubtator;
 mod reading;
 mod scripts;
@@ -19,6 +20,7 @@ mod segment;
 pub use docred::{DocredWriter, load_relations};
 pub use eog::read_eog;
 pub use format::{DocumentFormat, DocumentWriter, GoldDocuments, WriteSummary};
+pub use one::{LoneDocument, read_one};
 pub use reading::{
     GoingOn, Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, list_left_out, title_key,
 };

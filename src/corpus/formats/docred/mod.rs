@@ -11,7 +11,7 @@ mod writer;
 
 pub(crate) use labels::{RawLabel, labels};
 pub use reader::Docred;
-pub(super) use reader::{ABOUT, NAME};
+pub(super) use reader::{ABOUT, NAME, parse};
 pub use relation_file::load_relations;
 pub use writer::DocredWriter;
 pub(crate) use writer::{WrittenLabel, to_json};

@@ -14,6 +14,7 @@ use super::labels::{RawLabel, labels};
 use super::writer::DocredWriter;
 use crate::Result;
 use crate::base::json_stream;
+use crate::base::records::Record;
 use crate::corpus::Document;
 use crate::corpus::check::{
     Check, DOCRED_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention,
@@ -81,6 +82,15 @@ fn read<W: DeserializeOwned + Into<String>>(
         intake.note("a single document, read as a list of one");
     }
     intake.finish(elements.map(drop))
+}
+
+/// One document, without its labels, from the JSON object of a line.
+pub(in crate::corpus::formats) fn parse(path: &Path, record: Record<'_>) -> Result<Document> {
+    let Record { text, row, line } = record;
+    let raw: RawDocument = json_stream::parse_line(path, text, row, line)?;
+    let unlabelled = Unchecked { facts: None, ..raw.into() };
+    let (fields, repeats) = (&DOCRED_FIELDS, Repeats::Merge);
+    Ok(Check { file: path, row, relations: None, fields, repeats }.document(unlabelled)?.0)
 }
 
 /// A document whose words are read into `W`: [`String`], or [`Unread`] where nobody looks at them.

@@ -15,8 +15,8 @@ use super::reading::{ReadOptions, ReadSummary, read_documents};
 use crate::base::json_stream;
 use crate::base::records::{Record, Unit};
 use crate::base::text_file::TextFile;
-use crate::corpus::Document;
-use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats};
+use crate::corpus::check::{Check, OtherRows, PLAIN_FIELDS, Repeats};
+use crate::corpus::{Document, RelationSet};
 use crate::{DataError, Error, Result};
 
 /// JSONL.
@@ -35,24 +35,7 @@ impl DocumentFormat for Jsonl {
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
         let relations = options.relations.as_ref();
-        let parse = |Record { text, row, line }: Record<'_>| {
-            if text.trim_start().starts_with('[') {
-                return Err(DataError::new(path, "the line is a list, not an object")
-                    .row(row)
-                    .hint("a JSON array of documents with DocRED's fields is --format docred")
-                    .into());
-            }
-            let raw: RawLine = json_stream::parse_line(path, text, row, line).map_err(|error| {
-                if text.contains("\"vertexSet\"") {
-                    error.with_hint("documents with DocRED's fields are --format docred")
-                } else {
-                    error
-                }
-            })?;
-            let unchecked = raw.unchecked(path, row)?;
-            let (fields, repeats) = (&PLAIN_FIELDS, Repeats::Merge);
-            Check { file: path, row, relations, fields, repeats }.document(unchecked)
-        };
+        let parse = |record: Record<'_>| parse(path, record, relations);
         read_documents(path, Unit::Line, options, &parse, each)
     }
 
@@ -60,6 +43,31 @@ impl DocumentFormat for Jsonl {
         let file = TextFile::create(path);
         Some(file.map(|file| Box::new(JsonlWriter { file, documents: 0 }) as _))
     }
+}
+
+/// One document from its line, with the label rows that made no fact.
+pub(super) fn parse(
+    path: &Path,
+    record: Record<'_>,
+    relations: Option<&RelationSet>,
+) -> Result<(Document, OtherRows)> {
+    let Record { text, row, line } = record;
+    if text.trim_start().starts_with('[') {
+        return Err(DataError::new(path, "the line is a list, not an object")
+            .row(row)
+            .hint("a JSON array of documents with DocRED's fields is --format docred")
+            .into());
+    }
+    let raw: RawLine = json_stream::parse_line(path, text, row, line).map_err(|error| {
+        if text.contains("\"vertexSet\"") {
+            error.with_hint("documents with DocRED's fields are --format docred")
+        } else {
+            error
+        }
+    })?;
+    let unchecked = raw.unchecked(path, row)?;
+    let (fields, repeats) = (&PLAIN_FIELDS, Repeats::Merge);
+    Check { file: path, row, relations, fields, repeats }.document(unchecked)
 }
 
 /// Writes documents as sentences of words.
