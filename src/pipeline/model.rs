@@ -268,12 +268,15 @@ fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> R
     store.manifest().check_tokenizer(store.folder(), &own)
 }
 
-/// DocRED's entity types in the order of its release, then any others of the stores by name.
+/// DocRED's entity types in the order of its release. Every model knows them.
+pub const DOCRED_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
+
+/// DocRED's entity types, then any others of the stores by name.
 fn entity_types(stores: &[DocumentStore]) -> Vec<String> {
-    const DOCRED: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
     let own = stores.iter().flat_map(|store| &store.manifest().entity_types);
-    let others: BTreeSet<&String> = own.filter(|name| !DOCRED.contains(&name.as_str())).collect();
-    DOCRED.iter().map(|&name| name.to_owned()).chain(others.into_iter().cloned()).collect()
+    let others: BTreeSet<&String> =
+        own.filter(|name| !DOCRED_TYPES.contains(&name.as_str())).collect();
+    DOCRED_TYPES.iter().map(|&name| name.to_owned()).chain(others.into_iter().cloned()).collect()
 }
 
 /// Rows of the special pieces but padding.
@@ -297,6 +300,12 @@ fn open<M: Model>(
 ) -> Result<Loaded<M>> {
     let checkpoint = Checkpoint::open(path)?;
     let mut description: Description = checkpoint.description()?;
+    if checkpoint.path() != path {
+        // A repository of the Hub, whose ranker lies with it in the cache.
+        let placed = description.ranker.map(|ranker| checkpoint.path().join(ranker));
+        description.ranker = placed;
+    }
+    let path = checkpoint.path();
     if description.kind != kind {
         let problem = format!("holds a {:?}, but a {kind:?} is needed", description.kind);
         return Err(DataError::new(path, problem)
