@@ -7,6 +7,7 @@ use std::slice;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Tensor};
 
+use crate::base::read_json;
 use crate::corpus::RelationSet;
 use crate::encoders;
 use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
@@ -58,6 +59,12 @@ impl BaseModel {
     fn of(encoder: &EncoderChoice) -> Option<Self> {
         let found = hub::fetched(&RepoName::parse(&encoder.name)?)?;
         Some(Self { name: found.name, commit: found.commit })
+    }
+
+    /// What a checkpoint says of its own start; nothing for another folder.
+    fn of_checkpoint(folder: &Path) -> Option<Self> {
+        let mut description: serde_json::Value = read_json(&folder.join("docre.json")).ok()?;
+        serde_json::from_value(description.get_mut("base")?.take()).ok()
     }
 }
 
@@ -168,7 +175,10 @@ impl NewModel<'_> {
             kind,
             settings,
             encoder: self.encoder.clone(),
-            base: BaseModel::of(self.encoder),
+            base: BaseModel::of(self.encoder).or_else(|| {
+                let folder = self.start.unwrap_or_else(|| Path::new(&self.encoder.name));
+                BaseModel::of_checkpoint(folder)
+            }),
             relations: store.relations().clone(),
             entity_types: foundation.entity_types.clone(),
             tokenizer: tokenizer.identity().to_owned(),

@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::origin::Origin;
 use crate::base::run_files;
 use crate::corpus::Relation;
-use crate::hub::RepoName;
 use crate::pipeline::model::Description;
 use crate::pipeline::self_test::{SelfTest, Subject};
 use crate::report::{CardScore, ModelCard, markdown_table};
@@ -92,7 +91,7 @@ pub fn card_of(
         license: flags.license.clone().unwrap_or_else(|| NO_LICENSE.to_owned()),
         languages: flags.language.clone(),
         datasets: flags.dataset.clone(),
-        base_model: base_model(description),
+        base_model: description.base.as_ref().map(|base| base.name.clone()),
         // The Hub has no task of relation extraction; an encoder is one that it knows.
         pipeline_tag: (description.kind == ModelKind::Pretrainer).then_some("feature-extraction"),
         tags: ["relation-extraction", "document-level-relation-extraction", system.name]
@@ -116,12 +115,6 @@ pub fn card_of(
     let sections = sections.into_iter().filter(|(_, text)| !text.is_empty());
     card.sections.extend(sections.map(|(title, text)| (title.to_owned(), text)));
     Ok(card)
-}
-
-/// The repository of the Hub that the encoder started from; a folder of somebody's disk is none.
-fn base_model(description: &Description) -> Option<String> {
-    let named = || RepoName::parse(&description.encoder.name).map(|name| name.id);
-    description.base.as_ref().map(|base| base.name.clone()).or_else(named)
 }
 
 /// What the sections are made of.
@@ -429,7 +422,7 @@ fn self_test(test: Option<&SelfTest>) -> String {
     let (documents, facts) =
         (test.documents.len(), test.recorded.facts.iter().map(Vec::len).sum::<usize>());
     format!(
-        "`{}/` holds {documents} documents with the numbers and the {facts} facts that the model \
+        "`{}/` holds {documents} documents, and the numbers and facts ({facts}) that the model \
          gave for them in single precision when it was exported. `docre-pretrain check MODEL` \
          compares.",
         run_files::SELF_TEST

@@ -97,10 +97,7 @@ fn write(
 ) -> Result<()> {
     let named = task.ranker.as_deref();
     let mut subject = Subject::open(checkpoint, named, Device::Cpu, Precision::Fp32)?;
-    if subject.ranker.is_some() {
-        // Where the run left it tells nothing to those who get the export.
-        subject.place_ranker(run_files::RANKER.into());
-    }
+    subject.forget_paths();
     let test = documents.map(|documents| subject.self_test(documents)).transpose()?;
     let card = card_of(&subject, checkpoint, &task.card, test.as_ref())?;
     let mut extra = vec![(run_files::CARD.to_owned(), card.to_markdown().into_bytes())];

@@ -49,12 +49,11 @@ impl Origin {
             let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
             list.iter().filter_map(toml::Value::as_str).filter_map(file_name).collect()
         };
-        let own = data.and_then(|data| data.get(role)).map(names).unwrap_or_default();
+        let key = role.replace('-', "_");
+        let own = data.and_then(|data| data.get(&key)).map(names).unwrap_or_default();
         let split = data.and_then(|data| data.get("split")?.get("files")).map(names);
-        match (own.is_empty() && role != "distant", split) {
-            (true, Some(files)) => files,
-            _ => own,
-        }
+        let divided = own.is_empty() && matches!(role, "human" | "dev" | "test");
+        split.filter(|_| divided).unwrap_or(own)
     }
 
     /// Whether the documents were generated.

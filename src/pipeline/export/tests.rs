@@ -70,7 +70,8 @@ impl Place {
         if let Some(evidence) = settings.get::<EvidenceSettings>() {
             return self.saved(settings.system(), &new.evidence(stores, evidence).unwrap());
         }
-        let loaded = new.extractor(stores, &settings.fit(2), false).unwrap();
+        let mut loaded = new.extractor(stores, &settings.fit(2), false).unwrap();
+        loaded.description.encoder.name = "/home/somebody/minilm".into();
         self.saved(settings.system(), &loaded)
     }
 
@@ -168,6 +169,8 @@ fn exports_of_every_system_do_what_they_did_with_any_number_of_threads() {
             let numbers = report.rows.iter().filter_map(|row| row.difference);
             assert!(numbers.clone().count() > 0, "{name}: {report}");
             assert!(numbers.fold(0.0, f64::max) == 0.0, "{name}: {report}");
+            let second = report.rows.iter().any(|row| row.what == "second run");
+            assert_eq!(second, name == "dreeam", "{name}: {report}");
         }
         fs_err::remove_dir_all(&export).unwrap();
     }
@@ -363,6 +366,8 @@ fn the_card_says_what_is_known_and_nothing_else() {
     ] {
         assert!(card.contains(part), "{part} is not in:\n{card}");
     }
+    let description: Value = read_json(&place.path("export/docre.json")).unwrap();
+    assert_eq!(description["encoder"]["name"], "minilm", "no path of this machine");
     for part in ["base_model", "ECE", "BLAKE3 of the shards", place.temp.path().to_str().unwrap()] {
         assert!(!card.contains(part), "{part} is in:\n{card}");
     }

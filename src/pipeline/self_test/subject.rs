@@ -8,6 +8,7 @@ use tch::{Device, Kind};
 
 use super::answer::{DocumentAnswer, Recorded, SelfTest};
 use super::documents::{ModelTraits, TestDocuments, generated, own_documents};
+use crate::base::run_files;
 use crate::corpus::Document;
 use crate::eval::Prediction;
 use crate::pipeline::calibrate::{Calibrated, calibration_of};
@@ -133,9 +134,21 @@ impl Subject {
         }
     }
 
-    /// Says where the ranker lies, relative to the model.
-    pub fn place_ranker(&mut self, place: PathBuf) {
-        self.description_mut().ranker = Some(place);
+    /// Takes the paths of this machine out of the description: of folders, the last name is left.
+    /// The ranker lies in a folder of the model.
+    pub fn forget_paths(&mut self) {
+        let description = self.description_mut();
+        let last = |path: &Path| path.file_name().map(PathBuf::from);
+        let encoder = &mut description.encoder;
+        if Path::new(&encoder.name).is_absolute()
+            && let Some(name) = last(Path::new(&encoder.name))
+        {
+            encoder.name = name.to_string_lossy().into_owned();
+        }
+        encoder.word_vectors = encoder.word_vectors.as_deref().and_then(last);
+        if let Some(ranker) = &mut description.ranker {
+            *ranker = run_files::RANKER.into();
+        }
     }
 
     /// Pieces that its encoder reads in one go, where there is a limit.

@@ -368,3 +368,95 @@ fn key(fact: &Prediction) -> (usize, usize, &str) {
 fn told(fact: &Prediction) -> String {
     format!("fact ({}, {}, {})", fact.h_idx, fact.t_idx, fact.r)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer(name: &str, pairs: &[Pair], values: &[f32]) -> Vec<DocumentAnswer> {
+        let mut answer = DocumentAnswer::default();
+        answer.push(name, pairs.len(), values.to_vec());
+        answer.pairs.insert(name.to_owned(), pairs.to_vec());
+        vec![answer]
+    }
+
+    #[test]
+    fn numbers_may_differ_by_the_tolerance_of_the_precision_and_no_more() {
+        let was = answer("logits", &[(0, 1)], &[10.0, -20.0]);
+        for (values, precision, good) in [
+            ([10.0, -20.0], Precision::Fp32, true),
+            ([10.001, -20.0], Precision::Fp32, true),
+            ([10.01, -20.0], Precision::Fp32, false),
+            ([10.5, -20.0], Precision::Bf16, true),
+            ([12.0, -20.0], Precision::Bf16, false),
+            ([f32::NAN, -20.0], Precision::Bf16, false),
+            ([f32::INFINITY, -20.0], Precision::Bf16, false),
+        ] {
+            let rows = compare_numbers(&was, &answer("logits", &[(0, 1)], &values), precision);
+            assert_eq!((rows.len(), rows[0].good), (1, good), "{values:?}: {rows:?}");
+        }
+        for other in [
+            answer("logits", &[(1, 0)], &[10.0, -20.0]),
+            answer("logits", &[(0, 1)], &[10.0]),
+            vec![DocumentAnswer::default()],
+        ] {
+            assert!(!compare_numbers(&was, &other, Precision::Bf16)[0].good, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_class_at_the_edge_of_the_largest_may_be_absent() {
+        let absent = f32::NEG_INFINITY;
+        let good = |values: &[f32]| {
+            let was = answer(SECOND_RUN, &[(0, 1)], &[1.0, 2.0, absent]);
+            let is = answer(SECOND_RUN, &[(0, 1)], values);
+            compare_numbers(&was, &is, Precision::Fp32)[0].good
+        };
+        assert!(good(&[1.0, 2.0, absent]) && good(&[1.0, absent, absent]));
+        assert!(!good(&[1.0, absent, 3.0]) && !good(&[1.5, 2.0, absent]));
+    }
+
+    #[test]
+    fn kept_pairs_change_places_only_within_the_tolerance() {
+        let good = |pairs: [Pair; 2], scores: [f32; 2]| {
+            let was = answer(KEPT, &[(0, 1), (1, 2)], &[5.0, 1.0]);
+            let rows = compare_numbers(&was, &answer(KEPT, &pairs, &scores), Precision::Fp32);
+            assert_eq!(rows.len(), 1, "{rows:?}");
+            rows[0].good
+        };
+        assert!(good([(0, 1), (1, 2)], [5.0, 1.0]) && good([(0, 1), (2, 1)], [5.0, 1.0001]));
+        assert!(!good([(0, 1), (2, 1)], [5.0, 1.5]) && !good([(0, 1), (1, 2)], [5.0, 1.5]));
+    }
+
+    #[test]
+    fn facts_are_the_same_to_the_evidence() {
+        let fact = |r: &str, evidence: &[usize], score| Prediction {
+            r: r.to_owned(),
+            evidence: evidence.to_vec(),
+            score: Some(score),
+            ..Prediction::default()
+        };
+        let was = [vec![fact("P17", &[1], 0.5)]];
+        let good = |is: Vec<Prediction>| compare_facts(&was, &[is]).good;
+        assert!(good(vec![fact("P17", &[1], 0.5)]) && good(vec![fact("P17", &[1], 0.500_000_1)]));
+        assert!(!good(vec![]) && !good(vec![fact("P19", &[1], 0.5)]));
+        assert!(!good(vec![fact("P17", &[2], 0.5)]) && !good(vec![fact("P17", &[1], 0.6)]));
+        let certain = Prediction { confidence: Some(0.5), ..fact("P17", &[1], 0.5) };
+        assert!(!good(vec![certain]));
+        assert_eq!(other_facts(&was, &[vec![fact("P19", &[1], 0.5)]]), 2);
+    }
+
+    #[test]
+    fn the_first_difference_of_json_is_named() {
+        let was = json!({"a": {"b": [1, 2]}, "c": 1.0});
+        assert_eq!(difference("", &json!({"a": {"b": [1, 2]}, "c": 1}), &was), None);
+        for (is, named) in [
+            (json!({"a": {"b": [1, 3]}, "c": 1}), "`a.b[1]` is 3, and was 2"),
+            (json!({"a": {"b": [1]}, "c": 1}), "`a.b` is [1], and was [1,2]"),
+            (json!({"a": {"b": [1, 2]}}), "`c` is null, and was 1.0"),
+        ] {
+            assert_eq!(difference("", &is, &was).unwrap(), named);
+        }
+    }
+}
