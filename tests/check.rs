@@ -177,6 +177,7 @@ fn the_card_of_a_run_has_its_scores_data_and_versions() {
     for part in [
         counts.as_str(),
         "| id | name | annotated facts in training |",
+        "| variant | DSDocRE +D+P |",
         "| ranks | 1 |",
         "| libtorch | ",
         "| profile | fixed |",

@@ -8,11 +8,12 @@ use super::origin::Origin;
 use crate::base::run_files;
 use crate::corpus::Relation;
 use crate::pipeline::model::Description;
+use crate::pipeline::run::stage_of;
 use crate::pipeline::self_test::{SelfTest, Subject};
 use crate::report::{CardScore, ModelCard, markdown_table};
-use crate::systems::DecisionRule;
 use crate::systems::dsdocre::ModelKind;
 use crate::systems::evidence::EvidenceSettings;
+use crate::systems::{DecisionRule, Variant};
 use crate::train::Checkpoint;
 use crate::{Error, Result};
 
@@ -213,6 +214,14 @@ impl CardFacts<'_> {
         (name, "custom".to_owned())
     }
 
+    /// The documents that threshold, calibration and epoch were chosen on.
+    fn dev(&self) -> String {
+        match self.origin.files("dev").join(", ") {
+            files if files.is_empty() => "dev".to_owned(),
+            files => format!("dev ({files})"),
+        }
+    }
+
     fn usage(&self) -> String {
         let code = |language: &str, text: &str| format!("```{language}\n{text}\n```\n");
         let shell = match self.kind() {
@@ -293,9 +302,14 @@ impl CardFacts<'_> {
         };
         let fused = decider.evidence.is_some_and(|rule| rule.fusion.is_some());
         let chosen = match (decider.rule, threshold) {
-            (DecisionRule::Threshold, Some(_)) => " The threshold was chosen on dev.".to_owned(),
+            (DecisionRule::Threshold, Some(_)) => {
+                format!(" The threshold was chosen on {}.", self.dev())
+            }
             (DecisionRule::Adaptive { .. }, Some(theta)) if fused => {
-                format!(" Scores of two runs are fused above {theta:.4}, which was chosen on dev.")
+                let dev = self.dev();
+                format!(
+                    " Scores of two runs are fused above {theta:.4}, which was chosen on {dev}."
+                )
             }
             _ => String::new(),
         };
@@ -307,8 +321,9 @@ impl CardFacts<'_> {
         let common = &calibration.common;
         let mut text = format!(
             "`confidence` in predictions is a calibrated probability: a logistic function of the \
-             margin for each relation, fitted on dev. Over all relations its slope is {:.3} (a \
+             margin for each relation, fitted on {}. Over all relations its slope is {:.3} (a \
              temperature of {:.3}) and its intercept {:.3}.",
+            self.dev(),
             common.slope,
             1.0 / common.slope,
             common.intercept
@@ -366,8 +381,15 @@ impl CardFacts<'_> {
         let (run, recipe) = (&self.origin.run, &self.origin.recipe);
         let base = description.base.as_ref();
         let order = state.order.as_ref();
+        let variants = Variant::ALL.into_iter();
+        let variant = variants
+            .filter(|variant| state.stage == stage_of(*variant))
+            .map(|variant| description.settings.info().row(variant))
+            .next();
         let rows = [
             ("stage", Some(state.stage.clone())),
+            ("variant", variant),
+            ("encoder at the start", Some(description.encoder.name.clone())),
             ("steps", Some(format!("{} of {}", state.step, state.total_steps))),
             ("batch", order.map(|order| order.batch.to_string())),
             ("seed", order.map(|order| order.seed.to_string())),

@@ -51,6 +51,13 @@ impl Origin {
         };
         let key = role.replace('-', "_");
         let own = data.and_then(|data| data.get(&key)).map(names).unwrap_or_default();
+        let sources = data.and_then(|data| data.get("source")?.as_array());
+        let named = sources.into_iter().flatten().find_map(|source| {
+            (source.get("name")?.as_str()? == role).then(|| source.get("files").map(names))?
+        });
+        if let Some(files) = named {
+            return files;
+        }
         let split = data.and_then(|data| data.get("split")?.get("files")).map(names);
         let divided = own.is_empty() && matches!(role, "human" | "dev" | "test");
         split.filter(|_| divided).unwrap_or(own)
@@ -126,4 +133,45 @@ fn scores_in(run: &Path, stage: &str) -> Vec<(String, Value)> {
         Some((split.to_owned(), found.clone()))
     };
     ["dev", "test"].into_iter().filter_map(of_split).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_by_role_without_their_folders() {
+        let recipe = "[data]\ndistant = [\"/a/d.json\", \"e.json\"]\ndev_distant = [\"f.json\"]\n\
+            [data.split]\nfiles = [\"/x/all.json\"]\n[[data.source]]\nname = \"checked\"\n\
+            files = [\"b/c.json\"]\n";
+        let origin = Origin { recipe: toml::from_str(recipe).unwrap(), ..Origin::default() };
+        for (role, files) in [
+            ("distant", vec!["d.json", "e.json"]),
+            ("dev-distant", vec!["f.json"]),
+            ("human", vec!["all.json"]),
+            ("dev", vec!["all.json"]),
+            ("checked", vec!["c.json"]),
+            ("other", vec![]),
+        ] {
+            assert_eq!(origin.files(role), files, "{role}");
+        }
+        assert!(!origin.is_generated());
+    }
+
+    #[test]
+    fn a_folder_that_lies_in_no_run_tells_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let step = folder.path().join("checkpoints/finetune-baseline/step-00000001");
+        fs_err::create_dir_all(&step).unwrap();
+        assert!(Origin::of(&step, "finetune-baseline", true).run.is_null());
+        fs_err::write(folder.path().join("run.json"), "{\"version\": \"0.1.0\"}").unwrap();
+        fs_err::write(folder.path().join("recipe.toml"), "not = = toml").unwrap();
+        let scores = "{\"baseline-dev\": {\"official\": {\"f1\": 0.5}}, \"denoised-dev\": {}}";
+        fs_err::write(folder.path().join("scores.json"), scores).unwrap();
+        let found = Origin::of(&step, "finetune-baseline", true);
+        assert_eq!((&found.run["version"], found.scores.len()), (&Value::from("0.1.0"), 1));
+        assert!(found.recipe.is_empty() && found.shards.is_empty() && found.facts.is_none());
+        // Scores are those of the best checkpoint.
+        assert!(Origin::of(&step, "finetune-baseline", false).scores.is_empty());
+    }
 }

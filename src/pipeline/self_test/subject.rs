@@ -60,8 +60,8 @@ pub struct Subject {
 
 /// The kinds of models.
 enum SubjectModel {
-    Relations(LoadedExtractor, Option<Box<LoadedRanker>>),
-    Sentences(LoadedEvidence),
+    Relations(Box<LoadedExtractor>, Option<Box<LoadedRanker>>),
+    Sentences(Box<LoadedEvidence>),
     States(Box<LoadedRanker>),
 }
 
@@ -88,12 +88,12 @@ impl Subject {
         };
         let model = match description.kind {
             ModelKind::Finetuner if description.settings.get::<EvidenceSettings>().is_some() => {
-                SubjectModel::Sentences(LoadedEvidence::open(path, device)?)
+                SubjectModel::Sentences(Box::new(LoadedEvidence::open(path, device)?))
             }
             ModelKind::Finetuner => {
                 let ranker =
                     ranker.as_deref().map(|path| ready(path, ModelKind::Ranker)).transpose()?;
-                SubjectModel::Relations(LoadedExtractor::open(path, device)?, ranker)
+                SubjectModel::Relations(Box::new(LoadedExtractor::open(path, device)?), ranker)
             }
             kind => SubjectModel::States(ready(path, kind)?),
         };
