@@ -103,7 +103,7 @@ impl CheckReport {
     /// An error that names the first thing that does not hold.
     ///
     /// # Errors
-    /// [`Error::Data`].
+    /// A [`DataError`].
     pub fn outcome(&self) -> Result<()> {
         let Some(row) = self.rows.iter().find(|row| !row.good) else { return Ok(()) };
         let problem = format!("does not do what it did at its export: {}: {}", row.what, row.found);
