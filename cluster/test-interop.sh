@@ -54,6 +54,12 @@ done
 "$binary" export --checkpoint "$work/run/checkpoints/pretrain/step-00000006" --output "$work/encoder"
 example=$(sed -n '/^```python$/,/^```$/{/^```/d;p}' "$here/../docs/from-pytorch.md")
 (cd "$work" && "$python" -c "$example")
+# The cards of exports, as the Hub's own library reads them.
+for stage in rank pretrain finetune-pretrained; do
+    "$binary" export --checkpoint "$(ls -d "$work/run/checkpoints/$stage"/step-* | tail -n 1)" \
+        --output "$work/cards/$stage" --license mit --language en --dataset org/docs --dataset docs
+done
+"$python" "$here/test_cards.py" "$work"/cards/*
 world=$work/run/data/world
 "$binary" convert --format docred --to parquet --input "$world/dev.json" --output "$work/dev.parquet"
 "$python" "$here/test_documents.py" "$world/dev.json" "$work/dev.parquet"

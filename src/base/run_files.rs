@@ -27,6 +27,15 @@ pub const CHECKPOINTS: &str = "checkpoints";
 /// In the folder of a checkpoint: hashes of its files, written last.
 pub const CHECKPOINT_SEAL: &str = "MANIFEST.json";
 
+/// In an export: its description for people, who may edit it.
+pub const CARD: &str = "README.md";
+
+/// In an export: the folder of the ranker that it needs, which is an export of its own.
+pub const RANKER: &str = "ranker";
+
+/// In an export: the folder of the documents that it is checked with, and of what it made of them.
+pub const SELF_TEST: &str = "self-test";
+
 /// What the stages read.
 pub const DATA: &str = "data";
 

@@ -1,5 +1,5 @@
-//! Looking into a run: `watch`, `report`, `inspect`, `why`, `batch`, `blame`, `ledger`, `explain`,
-//! `autopsy`.
+//! Looking into a run: `watch`, `report`, `inspect`, `check`, `why`, `batch`, `blame`, `ledger`,
+//! `explain`, `autopsy`.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -10,18 +10,18 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::shared::{Clock, Overrides, print_all, show, write_json};
+use super::shared::{Clock, MachineFlags, Overrides, print_all, show, write_json};
 use crate::base::{read_json, run_files};
 use crate::distant::LabelRule;
 use crate::graph::{EdgeQuery, is_graph, why_edges};
-use crate::pipeline::Description;
+use crate::pipeline::{self, Description};
 use crate::questions::{self, RunLook, WatchedRun, WhyQuery};
 use crate::ranks::failure::autopsy;
 use crate::recipe::Recipe;
 use crate::report::{ReportData, Series, VariantScores, write_report};
 use crate::shards::{DocumentStore, FileEntry, ShardManifest, StoreOptions};
 use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
-use crate::train::{Checkpoint, SPIKE, TrainerState};
+use crate::train::{Checkpoint, PrecisionChoice, SPIKE, TrainerState};
 use crate::{DataError, Error, Result};
 
 /// Show how far a run is and what each rank is doing
@@ -118,7 +118,7 @@ impl ReportVerb {
 /// Describe and check a checkpoint, shards or a run; compare two checkpoints or two runs
 #[derive(Debug, Args)]
 pub struct InspectVerb {
-    /// Checkpoint, folder of shards, or run folder
+    /// Checkpoint (also ORG/NAME of the Hugging Face Hub), folder of shards, or run folder
     path: PathBuf,
     /// Second checkpoint or run, to compare with the first
     other: Option<PathBuf>,
@@ -143,7 +143,7 @@ impl InspectVerb {
             let found = compare(&Checkpoint::open(path)?, &Checkpoint::open(other)?)?;
             write_json(json, &found)?;
             print_all(differences(&found).as_bytes())
-        } else if path.join("MANIFEST.json").exists() {
+        } else if path.join("MANIFEST.json").exists() || Checkpoint::is_repository(path) {
             show(&CheckpointFindings::of(&Checkpoint::open(path)?)?, json)
         } else if path.join("manifest.json").exists() {
             show(&ShardFindings::of(path)?, json)
@@ -302,6 +302,32 @@ impl fmt::Display for RunFindings {
         self.stages.iter().try_for_each(|state| {
             let done = if state.finished { "finished" } else { "unfinished" };
             write!(f, "\n{:<24} step {} of {}, {done}", state.stage, state.step, state.total_steps)
+        })
+    }
+}
+
+/// Check that an export does what it did when it was exported, by its self-test
+///
+/// Hashes, labels, configuration, numbers and facts are compared. The checkpoint of a run has no
+/// self-test; of it, the hashes are checked.
+#[derive(Debug, Args)]
+pub struct CheckVerb {
+    /// Export, or repository of the Hugging Face Hub (ORG/NAME)
+    model: PathBuf,
+    #[command(flatten)]
+    machine: MachineFlags,
+    /// Write what was compared as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl CheckVerb {
+    pub fn run(self) -> Result<()> {
+        self.machine.session()?.run(|session| {
+            let precision = session.precision(PrecisionChoice::Auto);
+            let report = pipeline::check_model(&self.model, session.device, precision)?;
+            session.world.on_root(|| show(&report, self.json.as_deref()))?;
+            report.outcome()
         })
     }
 }

@@ -92,7 +92,8 @@ verbs! {
         Evaluate(scores::EvaluateVerb), Audit(scores::AuditVerb), Table(tables::TableVerb),
     "Looking into a run", hide = false:
         Watch(looking::WatchVerb), Report(looking::ReportVerb), Inspect(looking::InspectVerb),
-        Why(looking::WhyVerb), Batch(looking::BatchVerb), Blame(looking::BlameVerb),
+        Check(looking::CheckVerb), Why(looking::WhyVerb), Batch(looking::BatchVerb),
+        Blame(looking::BlameVerb),
         Ledger(looking::LedgerVerb), Explain(looking::ExplainVerb), Autopsy(looking::AutopsyVerb),
     "Machine", hide = false:
         Doctor(doctor::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),

@@ -12,8 +12,8 @@ use crate::distant::DistantSettings;
 use crate::encoders::EncoderSpec;
 use crate::graph::{GraphTask, make_graph};
 use crate::pipeline::{
-    self, ActiveRun, FinetuneTask, Pretraining, ScoreTask, Session, TeachTask, TrainingShards,
-    claim,
+    self, ActiveRun, ExportTask, FinetuneTask, Pretraining, ScoreTask, Session, TeachTask,
+    TrainingShards, claim,
 };
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
@@ -312,18 +312,11 @@ impl FinetuneVerb {
     }
 }
 
-/// Export a checkpoint as a Hugging Face folder
+/// Export a checkpoint as a Hugging Face folder, with a card and a self-test
 #[derive(Debug, Args)]
 pub struct ExportVerb {
-    /// Checkpoint of any stage
-    #[arg(long, value_name = "C")]
-    checkpoint: PathBuf,
-    /// Checkpoint of the ranker, if it has moved since fine-tuning
-    #[arg(long, value_name = "C")]
-    ranker: Option<PathBuf>,
-    /// Folder to write
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    #[command(flatten)]
+    task: ExportTask,
     /// Write what was exported as JSON, as `inspect` does
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -332,14 +325,14 @@ pub struct ExportVerb {
 impl ExportVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        pipeline::export(&self.checkpoint, self.ranker.as_deref(), &self.output)?;
-        say(format!("export: {}", self.output.display()));
-        clock.write(
-            self.json.as_deref(),
-            &self.output,
-            None,
-            &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?,
-        )
+        let output = &self.task.output;
+        let checked = match pipeline::export(&self.task)? {
+            Some(report) => format!("{} checks of its self-test hold", report.rows.len()),
+            None => "without a self-test".to_owned(),
+        };
+        say(format!("export: {}, {checked}", output.display()));
+        let findings = CheckpointFindings::of(&Checkpoint::open(output)?)?;
+        clock.write(self.json.as_deref(), output, None, &findings)
     }
 }
 

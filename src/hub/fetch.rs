@@ -1,8 +1,11 @@
 //! From a name to a folder: which commit, which files, and what the cache holds of them already.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::cache::RepoCache;
 use super::client::{Client, FileFacts};
@@ -11,8 +14,9 @@ use super::failure::Failure;
 use super::name::{RepoName, is_commit};
 use super::settings::HubSettings;
 use super::{WEIGHTS, WeightIndex};
-use crate::base::{lock, say};
-use crate::{Error, Result};
+use crate::base::run_files::{CARD, CHECKPOINT_SEAL, RANKER};
+use crate::base::{lock, read_json, say};
+use crate::{DataError, Error, Result};
 
 const CONFIG: &str = "config.json";
 /// Files beside a vocabulary; each may be missing.
@@ -35,12 +39,31 @@ pub enum Wanted {
     Encoder(fn(&Path) -> Result<()>),
     /// A tokeniser.
     Tokenizer,
+    /// A checkpoint of this program: the files that its seal lists, and those of the ranker inside.
+    Checkpoint,
 }
 
 impl Wanted {
+    /// What tells results for the same name apart.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Encoder(_) => ENCODER,
+            Self::Tokenizer => "tokenizer",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+
     fn has_weights(self) -> bool {
         matches!(self, Self::Encoder(_))
     }
+}
+
+const ENCODER: &str = "encoder";
+
+/// What counts here of the seal of a checkpoint.
+#[derive(Deserialize)]
+struct SealedFiles {
+    files: BTreeMap<String, IgnoredAny>,
 }
 
 /// Files of a repository on disk.
@@ -54,9 +77,9 @@ pub struct HubFolder {
     pub commit: String,
 }
 
-/// What this process has fetched, by name and whether with weights: one name stands for one commit
-/// as long as it runs.
-static FETCHED: Mutex<BTreeMap<(RepoName, bool), HubFolder>> = Mutex::new(BTreeMap::new());
+/// What this process has fetched, by name and kind: one name stands for one commit as long as it
+/// runs.
+static FETCHED: Mutex<BTreeMap<(RepoName, &str), HubFolder>> = Mutex::new(BTreeMap::new());
 
 /// Finds the files of a repository in the cache, or fetches them.
 ///
@@ -65,7 +88,7 @@ static FETCHED: Mutex<BTreeMap<(RepoName, bool), HubFolder>> = Mutex::new(BTreeM
 /// for what is not in the cache while the network is forbidden; [`Error::Remote`] where the network
 /// fails; [`Error::Io`] for the disk; those of the function of [`Wanted::Encoder`].
 pub fn fetch(name: &RepoName, wanted: Wanted) -> Result<HubFolder> {
-    let key = (name.clone(), wanted.has_weights());
+    let key = (name.clone(), wanted.kind());
     let mut known = lock(&FETCHED);
     if let Some(found) = known.get(&key) {
         return Ok(found.clone());
@@ -75,9 +98,9 @@ pub fn fetch(name: &RepoName, wanted: Wanted) -> Result<HubFolder> {
     Ok(found)
 }
 
-/// What [`fetch`] found for a name in this process.
+/// What [`fetch`] found for the encoder of a name in this process.
 pub fn fetched(name: &RepoName) -> Option<HubFolder> {
-    lock(&FETCHED).get(&(name.clone(), true)).cloned()
+    lock(&FETCHED).get(&(name.clone(), ENCODER)).cloned()
 }
 
 /// As [`fetch`], with settings of one's own.
@@ -223,6 +246,10 @@ struct Snapshot<'c> {
 impl Snapshot<'_> {
     /// Brings all files that are wanted.
     fn collect(&mut self, wanted: Wanted, name: &RepoName) -> Result<HubFolder, Failure> {
+        if matches!(wanted, Wanted::Checkpoint) {
+            self.checkpoint(name)?;
+            return Ok(self.found(name));
+        }
         let config = self.obtain(CONFIG)?;
         if let Wanted::Encoder(accepts) = wanted {
             if !config {
@@ -238,17 +265,53 @@ impl Snapshot<'_> {
         }
         match wanted {
             Wanted::Tokenizer if !vocabulary => return Err(self.missing("vocabulary")),
-            Wanted::Tokenizer => {}
+            Wanted::Tokenizer | Wanted::Checkpoint => {}
             Wanted::Encoder(_) => self.weights()?,
         }
         if wanted.has_weights() && !vocabulary {
             say(format!("note: {name} has no vocabulary; name one as the tokenizer"));
         }
-        Ok(HubFolder {
+        Ok(self.found(name))
+    }
+
+    fn found(&self, name: &RepoName) -> HubFolder {
+        HubFolder {
             folder: self.cache.snapshot(&self.commit),
             name: name.id.clone(),
             commit: self.commit.clone(),
-        })
+        }
+    }
+
+    /// Brings the files of a checkpoint, and of the ranker inside it where there is one.
+    fn checkpoint(&mut self, name: &RepoName) -> Result<(), Failure> {
+        if !self.sealed("")? {
+            let message = format!("{name} is no checkpoint: it has no {CHECKPOINT_SEAL}");
+            let hint = "name a repository to which an export was uploaded, or a folder";
+            return Err(Error::recipe(message).with_hint(hint).into());
+        }
+        self.sealed(&format!("{RANKER}/")).map(drop)
+    }
+
+    /// Brings the files that the seal of a folder lists; says whether there is a seal.
+    fn sealed(&mut self, folder: &str) -> Result<bool, Failure> {
+        let seal = format!("{folder}{CHECKPOINT_SEAL}");
+        if !self.obtain(&seal)? {
+            return Ok(false);
+        }
+        let path = self.cache.snapshot(&self.commit).join(&seal);
+        let seal: SealedFiles = read_json(&path)?;
+        for file in seal.files.into_keys() {
+            let plain = |part: Component| matches!(part, Component::Normal(_));
+            if !Path::new(&file).components().all(plain) {
+                let problem = format!("names a file outside the checkpoint: {file}");
+                return Err(Error::from(DataError::new(path, problem)).into());
+            }
+            // The card may be taken away.
+            if !self.obtain(&format!("{folder}{file}"))? && file != CARD {
+                return Err(self.missing(&format!("{folder}{file}")));
+            }
+        }
+        Ok(true)
     }
 
     /// Brings the first vocabulary that is whole; says whether there is one. What is found first

@@ -7,7 +7,6 @@
 mod audit;
 mod boundary;
 mod calibrate;
-mod check;
 mod convert;
 mod data;
 mod evaluate;
@@ -29,20 +28,21 @@ mod review;
 mod rules;
 mod run;
 mod score;
+mod self_test;
 mod session;
 mod sources;
 mod summary;
+mod survey;
 mod teach;
 mod training;
 mod training_shards;
 
 pub use audit::{AuditTask, audit};
-pub use check::{WHOLE_FILE, survey_files};
 pub use convert::{DocumentForm, convert};
 pub use data::{Role, RunData, named_tokenizer, prepare_data, training_shards};
 pub use evaluate::{EvaluateTask, Evaluation, document_of, evaluate, gold_of};
 pub use evidence::facts_of;
-pub use export::export;
+pub use export::{ExportTask, export};
 pub use finetune::{FinetuneTask, finetune, finetune_in_stages};
 pub use ledger::{Ledger, LedgerSource, write_ledger};
 pub use model::{Description, Loaded, LoadedEvidence, LoadedExtractor, LoadedModel, NewModel};
@@ -56,8 +56,10 @@ pub use run::{
     Milestone, run, run_until, same_recipe, stage_of, stages_of, student_stage_of, teachers_of,
 };
 pub use score::{LoadedRanker, ScoreTask, score};
+pub use self_test::check_model;
 pub use session::Session;
 pub use sources::check_files;
+pub use survey::{WHOLE_FILE, survey_files};
 pub use teach::{TeachTask, teach};
 pub use training::{ActiveRun, claim, total_steps, without_work};
 pub use training_shards::{OpenShards, TrainingShards};

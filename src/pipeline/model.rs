@@ -7,6 +7,7 @@ use std::slice;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Tensor};
 
+use crate::base::read_json;
 use crate::corpus::RelationSet;
 use crate::encoders;
 use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
@@ -58,6 +59,12 @@ impl BaseModel {
     fn of(encoder: &EncoderChoice) -> Option<Self> {
         let found = hub::fetched(&RepoName::parse(&encoder.name)?)?;
         Some(Self { name: found.name, commit: found.commit })
+    }
+
+    /// What a checkpoint says of its own start; nothing for another folder.
+    fn of_checkpoint(folder: &Path) -> Option<Self> {
+        let mut description: serde_json::Value = read_json(&folder.join("docre.json")).ok()?;
+        serde_json::from_value(description.get_mut("base")?.take()).ok()
     }
 }
 
@@ -168,7 +175,10 @@ impl NewModel<'_> {
             kind,
             settings,
             encoder: self.encoder.clone(),
-            base: BaseModel::of(self.encoder),
+            base: BaseModel::of(self.encoder).or_else(|| {
+                let folder = self.start.unwrap_or_else(|| Path::new(&self.encoder.name));
+                BaseModel::of_checkpoint(folder)
+            }),
             relations: store.relations().clone(),
             entity_types: foundation.entity_types.clone(),
             tokenizer: tokenizer.identity().to_owned(),
@@ -268,12 +278,15 @@ fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> R
     store.manifest().check_tokenizer(store.folder(), &own)
 }
 
-/// DocRED's entity types in the order of its release, then any others of the stores by name.
+/// DocRED's entity types in the order of its release. Every model knows them.
+pub const DOCRED_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
+
+/// DocRED's entity types, then any others of the stores by name.
 fn entity_types(stores: &[DocumentStore]) -> Vec<String> {
-    const DOCRED: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
     let own = stores.iter().flat_map(|store| &store.manifest().entity_types);
-    let others: BTreeSet<&String> = own.filter(|name| !DOCRED.contains(&name.as_str())).collect();
-    DOCRED.iter().map(|&name| name.to_owned()).chain(others.into_iter().cloned()).collect()
+    let others: BTreeSet<&String> =
+        own.filter(|name| !DOCRED_TYPES.contains(&name.as_str())).collect();
+    DOCRED_TYPES.iter().map(|&name| name.to_owned()).chain(others.into_iter().cloned()).collect()
 }
 
 /// Rows of the special pieces but padding.
@@ -297,6 +310,12 @@ fn open<M: Model>(
 ) -> Result<Loaded<M>> {
     let checkpoint = Checkpoint::open(path)?;
     let mut description: Description = checkpoint.description()?;
+    if checkpoint.path() != path {
+        // A repository of the Hub, whose ranker lies with it in the cache.
+        let placed = description.ranker.map(|ranker| checkpoint.path().join(ranker));
+        description.ranker = placed;
+    }
+    let path = checkpoint.path();
     if description.kind != kind {
         let problem = format!("holds a {:?}, but a {kind:?} is needed", description.kind);
         return Err(DataError::new(path, problem)

@@ -24,7 +24,7 @@ pub use evaluation::EvaluationPage;
 pub use gantt::{GanttBar, GanttRow, gantt};
 pub use html::{duration, write_report};
 pub use live::{LiveChart, StageCurves, live_charts, live_page};
-pub use model_card::{CardScore, ModelCard};
+pub use model_card::{CardScore, ModelCard, markdown_table};
 pub use paper::published_results;
 pub use plots::write_plots;
 pub use table::{TablePage, TablePageChart, TablePageRow};

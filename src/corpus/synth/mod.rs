@@ -39,6 +39,7 @@ use self::story::Told;
 pub use self::{
     options::WorldOptions, schema::world_relations, supervise::SplitSummary, truth::Truth,
 };
+use super::Document;
 use super::formats::docred::{DocredWriter, to_json};
 use crate::base::files::{AtomicFile, write_whole};
 use crate::{Error, Result};
@@ -139,6 +140,14 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
     };
     write_relations(&output.join("rel_info.json"))?;
     Ok(summary)
+}
+
+/// The first documents of a small world, without labels: text that anybody may have, for trying a
+/// model.
+pub fn sample_documents(count: usize) -> Vec<Document> {
+    let generator = WorldGenerator::new(&WorldOptions::default());
+    let tell = |index| Document { facts: None, ..generator.tell(Split::Test, index).document };
+    (0..count).map(tell).collect()
 }
 
 fn chunks(size: usize) -> impl Iterator<Item = Range<usize>> {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-pub use tensors::{read_safetensors, write_safetensors};
+pub use tensors::{read_safetensors, safetensors_bytes, write_safetensors};
 
 use crate::base::foreign::{explain, first_bytes};
 use crate::hub::WEIGHTS;

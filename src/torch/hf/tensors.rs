@@ -60,11 +60,21 @@ pub fn write_safetensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<()> {
+    Ok(fs_err::write(path, safetensors_bytes(tensors)?)?)
+}
+
+/// The content of such a file.
+///
+/// # Errors
+/// [`Error::Bug`] for tensors of other kinds.
+pub fn safetensors_bytes<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<Vec<u8>> {
     let copies = tensors
         .into_iter()
         .map(|(name, tensor)| Ok((name, HostCopy::new(name, tensor)?)))
         .collect::<Result<Vec<_>>>()?;
-    let wrong = |cause| Error::Bug(format!("{}: {cause}", path.display()));
+    let wrong = |cause| Error::Bug(format!("safetensors: {cause}"));
     let views = copies
         .iter()
         .map(|(name, copy)| {
@@ -73,8 +83,7 @@ pub fn write_safetensors<'a>(
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
-    Ok(fs_err::write(path, bytes)?)
+    safetensors::serialize(views, Some(metadata)).map_err(wrong)
 }
 
 /// A tensor's bytes in host memory.

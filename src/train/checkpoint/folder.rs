@@ -13,8 +13,9 @@ use tch::Tensor;
 
 use super::disk::{Disk, LocalDisk};
 use super::retention::{Retention, folder_of_step, step_of, steps_in};
-use super::seal::{SEAL, Seal, seal};
-use crate::base::{entries, folder_of, write_whole};
+use super::seal::{CARD, SEAL, Seal, seal};
+use crate::base::{entries, fingerprint, folder_of, write_whole};
+use crate::hub::{self, RepoName, Wanted};
 use crate::text::Tokenizer;
 use crate::torch::hf;
 use crate::train::state::TrainerState;
@@ -112,13 +113,23 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Opens a checkpoint and checks it.
+    /// Opens a checkpoint and checks it: a folder, or, where there is none at the path, the
+    /// repository of the Hugging Face Hub that the path names (`ORG/NAME[@REVISION]`).
     ///
     /// # Errors
-    /// [`Error::Data`] naming the file that is missing, changed or too new.
+    /// [`Error::Data`] naming the file that is missing, changed or too new; as [`hub::fetch`].
     pub fn open(path: &Path) -> Result<Self> {
-        Seal::check(path)?;
-        Ok(Self { path: path.to_owned() })
+        let path = match repository(path) {
+            Some(name) => hub::fetch(&name, Wanted::Checkpoint)?.folder,
+            None => path.to_owned(),
+        };
+        Seal::check(&path)?;
+        Ok(Self { path })
+    }
+
+    /// Whether a path is taken for the name of a repository of the Hub.
+    pub fn is_repository(path: &Path) -> bool {
+        repository(path).is_some()
     }
 
     /// Opens the newest complete checkpoint of a stage's folder, by step.
@@ -161,6 +172,24 @@ impl Checkpoint {
     pub fn files(&self) -> Result<BTreeMap<String, String>> {
         let seal: Seal = self.json(SEAL)?;
         Ok(seal.files.into_iter().map(|(name, file)| (name, file.blake3)).collect())
+    }
+
+    /// Whether the card of an export is there and as it was written; `None` where it has none.
+    ///
+    /// # Errors
+    /// If the seal or the card cannot be read.
+    pub fn card_is_original(&self) -> Result<Option<bool>> {
+        let Some(hash) = self.files()?.remove(CARD) else { return Ok(None) };
+        let card = self.path.join(CARD);
+        Ok(Some(card.exists() && fingerprint(&card)?.1 == hash))
+    }
+
+    /// The encoder's `config.json`.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn encoder_config(&self) -> Result<serde_json::Value> {
+        self.json("config.json")
     }
 
     /// The folder.
@@ -227,6 +256,11 @@ impl Checkpoint {
             Ok(Vec::new())
         }
     }
+}
+
+/// The repository that a path names, where nothing lies at it.
+fn repository(path: &Path) -> Option<RepoName> {
+    path.to_str().filter(|_| !path.exists()).and_then(RepoName::parse)
 }
 
 /// Writes all files, flushes them, and seals the folder.

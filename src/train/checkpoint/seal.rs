@@ -1,9 +1,11 @@
 //! The seal of a checkpoint: hashes of all files, written last.
 //!
-//! A folder without a seal is not a checkpoint. Not for shards, which have a manifest of their own.
+//! A folder without a seal is not a checkpoint. Files that are not in the seal are passed over, and
+//! so are changes of the card, which people edit. Not for shards, which have a manifest of their
+//! own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,9 @@ const FORMAT_VERSION: u32 = 2;
 
 /// The file.
 pub(in crate::train) const SEAL: &str = run_files::CHECKPOINT_SEAL;
+
+/// The card of an export.
+pub(in crate::train) const CARD: &str = run_files::CARD;
 
 /// The hashes of all files.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,9 +57,12 @@ impl Seal {
                 .into());
         }
         for (name, expected) in &seal.files {
-            if Path::new(name).components().count() != 1 || name.starts_with('.') {
+            if !is_inside(name) {
                 let problem = format!("names a file outside the checkpoint: {name}");
                 return Err(DataError::new(&path, problem).into());
+            }
+            if name == CARD {
+                continue;
             }
             let found = FileSeal::of(&folder.join(name)).map_err(|error| {
                 DataError::new(folder, format!("{name} cannot be read: {error}"))
@@ -70,10 +78,32 @@ impl Seal {
     }
 }
 
+/// Whether a name is that of a file in the folder or in a folder inside it.
+fn is_inside(name: &str) -> bool {
+    let parts: Vec<Component> = Path::new(name).components().collect();
+    let plain = |part: &Component| matches!(part, Component::Normal(_));
+    !name.starts_with('.') && (1..=2).contains(&parts.len()) && parts.iter().all(plain)
+}
+
+/// Names and paths of the files in a folder and in the folders inside it.
+fn files_in(disk: &dyn Disk, folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    for (name, path) in entries(folder)? {
+        if path.is_dir() {
+            disk.sync(&path)?;
+            let inner = entries(&path)?.into_iter();
+            files.extend(inner.map(|(file, path)| (format!("{name}/{file}"), path)));
+        } else {
+            files.push((name, path));
+        }
+    }
+    Ok(files)
+}
+
 /// Flushes all files of a folder and seals it.
 pub(super) fn seal(disk: &dyn Disk, folder: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
-    for (name, path) in entries(folder)? {
+    for (name, path) in files_in(disk, folder)? {
         disk.sync(&path)?;
         files.insert(name, FileSeal::of(&path)?);
     }
