@@ -4,6 +4,7 @@
 //! Not for: parsing the command line (`cli`), computing losses (`systems`), or looking into a run
 //! that is there (`questions`).
 
+mod annotate;
 mod audit;
 mod boundary;
 mod calibrate;
@@ -36,6 +37,7 @@ mod teach;
 mod training;
 mod training_shards;
 
+pub use annotate::{AnnotatedForm, annotate};
 pub use audit::{AuditTask, audit};
 pub use check::{WHOLE_FILE, survey_files};
 pub use convert::{DocumentForm, convert};

@@ -11,14 +11,17 @@ mod eog;
 mod format;
 mod identifiers;
 mod jsonl;
+mod plain;
 mod pubtator;
 mod reading;
-mod scripts;
+mod running;
+pub(in crate::corpus) mod scripts;
 mod segment;
 
 pub use docred::{DocredWriter, load_relations};
 pub use eog::read_eog;
 pub use format::{DocumentFormat, DocumentWriter, GoldDocuments, WriteSummary};
+pub use plain::PlainText;
 pub use reading::{
     GoingOn, Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, list_left_out, title_key,
 };
