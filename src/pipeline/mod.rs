@@ -37,7 +37,7 @@ mod teach;
 mod training;
 mod training_shards;
 
-pub use annotate::{AnnotatedForm, annotate};
+pub use annotate::{AnnotateReport, AnnotatedForm, annotate};
 pub use audit::{AuditTask, audit};
 pub use check::{WHOLE_FILE, survey_files};
 pub use convert::{DocumentForm, convert};

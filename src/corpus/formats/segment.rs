@@ -395,8 +395,8 @@ mod tests {
                 vec!["The U . S . Army , approx . 5 men .", "Then 6 ."],
             ),
             (
-                "On Jan. 5 (cf. Fig. 2). Acme Inc. lost.",
-                vec!["On Jan . 5 ( cf . Fig . 2 ) .", "Acme Inc . lost ."],
+                "On Jan. 5 (fig. 2). Acme Inc. lost.",
+                vec!["On Jan . 5 ( fig . 2 ) .", "Acme Inc . lost ."],
             ),
             (
                 "“Go,” he said. “Why?” “No…” Ada’s end.",

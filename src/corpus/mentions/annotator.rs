@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::dictionary::{Dictionary, NameMatch, Thing};
+use super::dictionary::{Dictionary, NameMatch, NamedThing};
 use super::found::FoundMentions;
 use super::normal::{Blanks, Normal, Units, normal_name};
 use super::rules::{DATE_TYPE, Findable, Language, Rules};
@@ -64,16 +64,16 @@ pub(in crate::corpus) struct AddedMention {
 
 /// What makes two things the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Identity<'a> {
+enum MeantThing<'a> {
     Id(&'a str),
     /// A thing without identifier, by its number.
-    Thing(u32),
+    Nameless(u32),
 }
 
 /// Entities of a document that is being annotated, by what makes them the same.
 #[derive(Default)]
 struct Known<'a> {
-    by_identity: HashMap<Identity<'a>, usize>,
+    by_identity: HashMap<MeantThing<'a>, usize>,
     /// Entities without identifier, by name and type.
     by_name: HashMap<(String, String), usize>,
 }
@@ -171,7 +171,7 @@ impl Annotator {
 
 /// What a found mention stands for.
 enum Meaning<'a> {
-    Known(Identity<'a>),
+    Known(MeantThing<'a>),
     /// It is not known: mentions of one name and type are one entity.
     Named(String),
 }
@@ -179,7 +179,7 @@ enum Meaning<'a> {
 impl Meaning<'_> {
     fn id(&self) -> Option<String> {
         match self {
-            Self::Known(Identity::Id(id)) => Some((*id).to_owned()),
+            Self::Known(MeantThing::Id(id)) => Some((*id).to_owned()),
             _ => None,
         }
     }
@@ -191,7 +191,7 @@ impl<'a> Known<'a> {
         let mut known = Self::default();
         for (at, entity) in given.iter().enumerate() {
             if let Some(id) = &entity.id {
-                known.by_identity.entry(Identity::Id(id)).or_insert(at);
+                known.by_identity.entry(MeantThing::Id(id)).or_insert(at);
             }
         }
         known
@@ -239,13 +239,13 @@ impl<'a> Linking<'a> {
         let sure =
             self.names.iter().map(|name| name.things).chain(candidates.iter().map(|(_, c)| &c[..]));
         let sure = sure.filter_map(|things| self.only(things.iter()));
-        let present: HashSet<Identity<'a>> =
+        let present: HashSet<MeantThing<'a>> =
             known.by_identity.keys().copied().chain(sure).collect();
         for (entity, things) in &candidates {
-            let Some(Identity::Id(id)) = self.meaning(things, &present) else { continue };
+            let Some(MeantThing::Id(id)) = self.meaning(things, &present) else { continue };
             additions.links.push((*entity, id.to_owned()));
             additions.found.linked += 1;
-            known.by_identity.entry(Identity::Id(id)).or_insert(*entity);
+            known.by_identity.entry(MeantThing::Id(id)).or_insert(*entity);
         }
         let mut added = Vec::with_capacity(self.names.len());
         for name in &self.names {
@@ -287,22 +287,22 @@ impl<'a> Linking<'a> {
         all
     }
 
-    fn thing(&self, number: u32) -> &'a Thing {
+    fn thing(&self, number: u32) -> &'a NamedThing {
         self.dictionary.thing(number)
     }
 
-    fn identity(&self, thing: u32) -> Identity<'a> {
-        self.thing(thing).id.as_deref().map_or(Identity::Thing(thing), Identity::Id)
+    fn identity(&self, thing: u32) -> MeantThing<'a> {
+        self.thing(thing).id.as_deref().map_or(MeantThing::Nameless(thing), MeantThing::Id)
     }
 
     /// The thing, where there is one alone.
-    fn only<'b>(&self, mut things: impl Iterator<Item = &'b u32>) -> Option<Identity<'a>> {
+    fn only<'b>(&self, mut things: impl Iterator<Item = &'b u32>) -> Option<MeantThing<'a>> {
         let first = things.next()?;
         things.next().is_none().then(|| self.identity(*first))
     }
 
     /// The one thing, or the one that is present.
-    fn meaning(&self, things: &[u32], present: &HashSet<Identity<'a>>) -> Option<Identity<'a>> {
+    fn meaning(&self, things: &[u32], present: &HashSet<MeantThing<'a>>) -> Option<MeantThing<'a>> {
         self.only(things.iter()).or_else(|| {
             self.only(things.iter().filter(|thing| present.contains(&self.identity(**thing))))
         })

@@ -24,7 +24,7 @@ const HINT: &str = "a line is id, type, name and further names, separated by tab
 
 /// Names and what they stand for.
 pub struct Dictionary {
-    things: Vec<Thing>,
+    things: Vec<NamedThing>,
     /// Names that are found in their own case.
     exact: NameSet,
     /// Names that are found in any case.
@@ -39,7 +39,7 @@ impl fmt::Debug for Dictionary {
 
 /// What a name stands for.
 #[derive(Debug)]
-pub(super) struct Thing {
+pub(super) struct NamedThing {
     /// Its identifier, where it has one.
     pub(super) id: Option<Box<str>>,
     pub(super) entity_type: Box<str>,
@@ -109,7 +109,7 @@ impl Dictionary {
         }
     }
 
-    pub(super) fn thing(&self, number: u32) -> &Thing {
+    pub(super) fn thing(&self, number: u32) -> &NamedThing {
         &self.things[number as usize]
     }
 
@@ -199,7 +199,7 @@ impl NameSet {
 #[derive(Default)]
 struct Building {
     ignore_case: bool,
-    things: Vec<Thing>,
+    things: Vec<NamedThing>,
     by_id: HashMap<Box<str>, u32>,
     exact: HashMap<Box<str>, Vec<u32>>,
     folded: HashMap<Box<str>, Vec<u32>>,
@@ -279,7 +279,7 @@ impl Building {
             Some(_) => {}
             None => {
                 let named = (!id.is_empty()).then(|| id.into());
-                self.things.push(Thing { id: named, entity_type: entity_type.into() });
+                self.things.push(NamedThing { id: named, entity_type: entity_type.into() });
                 self.by_id.insert(id.into(), thing);
             }
         }

@@ -11,7 +11,7 @@ mod rules;
 pub use annotator::Annotator;
 pub(in crate::corpus) use annotator::{AddedMention, GivenEntity, GivenMention};
 pub use dictionary::Dictionary;
-pub use found::FoundMentions;
+pub use found::{AmbiguousName, FoundMentions};
 pub(in crate::corpus) use normal::{Units, one_line};
 pub use rules::{Findable, Language};
 

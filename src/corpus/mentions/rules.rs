@@ -39,7 +39,7 @@ pub enum Language {
 }
 
 /// What a language writes.
-struct Words {
+struct LanguageWords {
     months: &'static str,
     /// What may stand between day and month, or after a day.
     day: &'static str,
@@ -51,7 +51,7 @@ struct Words {
     decade: &'static str,
 }
 
-const ENGLISH: Words = Words {
+const ENGLISH: LanguageWords = LanguageWords {
     months: "January|February|March|April|May|June|July|August|September|October|November|December\
         |Jan\\.?|Feb\\.?|Mar\\.?|Apr\\.?|Jun\\.?|Jul\\.?|Aug\\.?|Sept?\\.?|Oct\\.?|Nov\\.?|Dec\\.?",
     day: "(?:st|nd|rd|th)?(?: of)?",
@@ -61,7 +61,7 @@ const ENGLISH: Words = Words {
     signs: (',', '.'),
     decade: "(?:[Tt]he )?[12][0-9]{2}0'?s",
 };
-const GERMAN: Words = Words {
+const GERMAN: LanguageWords = LanguageWords {
     months: "Januar|Jänner|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November\
         |Dezember|Jan\\.|Feb\\.|Apr\\.|Aug\\.|Sept?\\.|Okt\\.|Nov\\.|Dez\\.",
     day: "\\.?",
@@ -71,7 +71,7 @@ const GERMAN: Words = Words {
     signs: ('.', ','),
     decade: "(?:[12][0-9])?[0-9]0er(?: Jahren?)?",
 };
-const FRENCH: Words = Words {
+const FRENCH: LanguageWords = LanguageWords {
     months: "janvier|février|mars|avril|mai|juin|juillet|août|septembre|octobre|novembre|décembre\
         |janv\\.|févr\\.|avr\\.|juil\\.|sept\\.|oct\\.|nov\\.|déc\\.",
     day: "(?:er)?",
@@ -83,7 +83,7 @@ const FRENCH: Words = Words {
 };
 
 impl Language {
-    fn words(self) -> &'static Words {
+    fn words(self) -> &'static LanguageWords {
         match self {
             Self::En => &ENGLISH,
             Self::De => &GERMAN,
@@ -124,8 +124,8 @@ impl Rules {
     /// # Errors
     /// A bug: a pattern that cannot be compiled.
     pub(super) fn new(find: &[Findable], languages: &[Language]) -> crate::Result<Self> {
-        let all: Vec<&Words> = languages.iter().map(|language| language.words()).collect();
-        let join = |part: fn(&Words) -> &'static str| {
+        let all: Vec<&LanguageWords> = languages.iter().map(|language| language.words()).collect();
+        let join = |part: fn(&LanguageWords) -> &'static str| {
             all.iter().map(|words| part(words)).collect::<Vec<_>>().join("|")
         };
         let months = format!("(?:{})", join(|words| words.months));

@@ -60,13 +60,13 @@ enum LineId {
 
 /// Where a line gives its mentions.
 #[derive(Clone, Copy, PartialEq)]
-enum Source {
+enum SpanField {
     Entities,
     Ents,
     Spans,
 }
 
-impl Source {
+impl SpanField {
     fn field(self) -> &'static str {
         match self {
             Self::Entities => "entities",
@@ -120,19 +120,19 @@ impl RawLine {
         place: DocumentPlace<'_>,
         options: &ReadOptions,
         others: &mut OtherRows,
-    ) -> Result<(SpanList, Source)> {
+    ) -> Result<(SpanList, SpanField)> {
         let given = [
-            (self.entities.take(), Source::Entities),
-            (self.ents.take(), Source::Ents),
-            (self.spans.take(), Source::Spans),
+            (self.entities.take(), SpanField::Entities),
+            (self.ents.take(), SpanField::Ents),
+            (self.spans.take(), SpanField::Spans),
         ];
-        let mut given: Vec<(SpanList, Source)> =
+        let mut given: Vec<(SpanList, SpanField)> =
             given.into_iter().filter_map(|(list, source)| Some((list?, source))).collect();
-        if let [(_, Source::Entities), (_, second), ..] = given[..] {
+        if let [(_, SpanField::Entities), (_, second), ..] = given[..] {
             let problem = format!("both `entities` and `{}` are given", second.field());
             return Err(place.error("entities", problem).hint("give one of them").into());
         }
-        if let [(ents, Source::Ents), (spans, Source::Spans)] = &given[..] {
+        if let [(ents, SpanField::Ents), (spans, SpanField::Spans)] = &given[..] {
             if ents.is_empty() {
                 given.remove(0);
             } else if !spans.is_empty() {
@@ -142,7 +142,7 @@ impl RawLine {
         }
         match given.into_iter().next() {
             Some(given) => Ok(given),
-            None if options.annotator.is_some() => Ok((SpanList::default(), Source::Entities)),
+            None if options.annotator.is_some() => Ok((SpanList::default(), SpanField::Entities)),
             None => Err(place
                 .error("entities", "the line has no mentions: no `entities`, `ents` or `spans`")
                 .hint(

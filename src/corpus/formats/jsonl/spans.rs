@@ -248,7 +248,7 @@ impl Flat {
             spans.push(spanned(place, text, span, &field, group)?);
         }
         let count = spans.len();
-        let mut groups = Groups { parent: (0..count).collect(), clustered: vec![false; count] };
+        let mut groups = SameEntity { parent: (0..count).collect(), clustered: vec![false; count] };
         let extra = groups.add_clusters(place, text.len(), &spans, clusters)?;
         groups.add_ids(&spans);
         groups.add_names(&spans);
@@ -355,7 +355,7 @@ fn check_text(
 }
 
 /// Which spans are one entity.
-struct Groups {
+struct SameEntity {
     /// For each span an earlier one of its entity, or itself.
     parent: Vec<usize>,
     clustered: Vec<bool>,
@@ -364,7 +364,7 @@ struct Groups {
 /// A mention of a cluster that is no span: a span of its cluster, and its characters.
 type Extra = (Option<usize>, Range<usize>);
 
-impl Groups {
+impl SameEntity {
     fn unite(&mut self, a: usize, b: usize) {
         let (a, b) = (self.root(a), self.root(b));
         self.parent[a.max(b)] = a.min(b);
