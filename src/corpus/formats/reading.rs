@@ -381,12 +381,15 @@ pub(super) fn read_documents(
     intake.finish(outcome)
 }
 
+/// Makes a document of a file and its number.
+type ParseFile<'a> = dyn Fn(&Path, usize) -> Result<(Document, OtherRows)> + Sync + 'a;
+
 /// Reads files that are a document each, `parse`d on all cores; `each` takes the documents in the
 /// order of the files.
 pub(super) fn read_files(
     paths: &[PathBuf],
     options: &ReadOptions,
-    parse: &(dyn Fn(&Path, usize) -> Result<(Document, OtherRows)> + Sync),
+    parse: &ParseFile<'_>,
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadSummary> {
     let mut intake = Intake::new(options);

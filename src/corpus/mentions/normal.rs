@@ -230,8 +230,10 @@ fn joins(c: char) -> bool {
 }
 
 fn is_boundary(before: Option<char>, next: Option<char>) -> bool {
-    let belongs = next.is_some_and(|c| is_combining_mark(c) || continues(c));
-    !belongs && !(before.is_some_and(joins) && next.is_some_and(joins))
+    let Some(next) = next else { return true };
+    let belongs = is_combining_mark(next) || continues(next);
+    let is_one_word = joins(next) && before.is_some_and(joins);
+    !belongs && !is_one_word
 }
 
 fn is_hangul(c: char) -> bool {
