@@ -92,17 +92,22 @@ pub use corpus::check::OtherRows;
 pub use corpus::formats::{
     DocumentFormat, DocumentWriter, Intake, LeftOut, OnError, ReadOptions, ReadSummary,
 };
-pub use corpus::formats::{LoneDocument, WriteSummary, load_relations, read_one};
+pub use corpus::formats::{LoneDocument, PlainText, WriteSummary, load_relations, read_one};
 pub use corpus::{Document, Entity, Fact, Format, Mention, Provenance};
 
 // What can be done with a recipe, step by step.
 pub use pipeline::{
-    ActiveRun, DocumentForm, EvaluateTask, FinetuneTask, InputFile, PredictFiles, PredictOptions,
-    PrepareJob, Role, Session, TrainingShards, convert, evaluate, finetune, predict_files,
-    prepare_data, relations_in,
+    ActiveRun, AnnotateReport, AnnotatedForm, DocumentForm, EvaluateTask, FinetuneTask, InputFile,
+    PredictFiles, PredictOptions, PrepareJob, Role, Session, TrainingShards, annotate, convert,
+    evaluate, finetune, predict_files, prepare_data, relations_in,
 };
 pub use questions::{describe_system, list_systems};
 pub use recipe::{Recipe, recipe_schema};
+
+// What finds mentions in text.
+pub use corpus::mentions::{
+    AmbiguousName, Annotator, Dictionary, Findable, FoundMentions, Language,
+};
 
 // Files that the program writes and reads.
 pub use corpus::{FactBase, MeshTree, label::Matching};

@@ -4,6 +4,7 @@
 //! A verb parses its flags into the task of a library function, calls it, and prints what came
 //! out. Not for: doing the work.
 
+mod annotate;
 mod data;
 mod developers;
 mod doctor;
@@ -82,7 +83,7 @@ macro_rules! verbs {
 verbs! {
     "Data", hide = false:
         Synth(data::SynthVerb), Prepare(data::PrepareVerb), Survey(data::SurveyVerb),
-        Label(data::LabelVerb), Convert(data::ConvertVerb),
+        Annotate(annotate::AnnotateVerb), Label(data::LabelVerb), Convert(data::ConvertVerb),
     "Pipeline", hide = false:
         Run(pipeline::RunVerb), Rank(pipeline::RankVerb), Score(pipeline::ScoreVerb),
         Teach(pipeline::TeachVerb),

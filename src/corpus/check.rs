@@ -9,6 +9,7 @@ use std::path::Path;
 use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
 
+use super::mentions::FoundMentions;
 use super::place::DocumentPlace;
 use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet, is_no_relation};
 use crate::{DataError, Error, Result};
@@ -106,7 +107,7 @@ pub(crate) struct Check<'a> {
     pub repeats: Repeats,
 }
 
-/// Label rows of a document that made no fact of their own.
+/// Label rows of a document that made no fact of their own, and what else its reader has to tell.
 #[derive(Debug, Default)]
 pub struct OtherRows {
     /// Rows that repeat the facts of earlier rows.
@@ -119,6 +120,10 @@ pub struct OtherRows {
     pub unasked: usize,
     /// Rows with a fault that was to be passed over.
     pub faulty: Vec<DataError>,
+    /// What else was passed over or taken in another way than it stands, with its number.
+    pub passed_over: Vec<(usize, &'static str)>,
+    /// Mentions that were added while the document was read.
+    pub found: FoundMentions,
 }
 
 /// What is done with label rows that repeat a fact.

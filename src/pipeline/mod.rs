@@ -4,6 +4,7 @@
 //! Not for: parsing the command line (`cli`), computing losses (`systems`), or looking into a run
 //! that is there (`questions`).
 
+mod annotate;
 mod audit;
 mod boundary;
 mod calibrate;
@@ -37,6 +38,7 @@ mod teach;
 mod training;
 mod training_shards;
 
+pub use annotate::{AnnotateReport, AnnotatedForm, annotate};
 pub use audit::{AuditTask, audit};
 pub use convert::{DocumentForm, convert};
 pub use data::{Role, RunData, named_tokenizer, prepare_data, training_shards};

@@ -1,15 +1,18 @@
 //! Every reader with a good file of its own.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use docre::{
-    Document, DocumentForm, DocumentStore, EncoderSpec, FactBase, FactSet, Format, InputFile,
-    Matching, MeshTree, Parameters, Prediction, PrepareJob, ReadOptions, Recipe, Result, ScoreRow,
-    ScoreWriter, ShardManifest, StoreOptions, Tokenizer, WordVectors, build_encoder, convert,
-    load_relations, read_folder, read_one, read_predictions, read_scores, write_folder,
-    write_predictions, write_zip,
+    Annotator, Dictionary, Document, DocumentForm, DocumentFormat, DocumentStore, EncoderSpec,
+    FactBase, FactSet, Findable, Format, InputFile, Language, Matching, MeshTree, Parameters,
+    PlainText, Prediction, PrepareJob, ReadOptions, Recipe, Result, ScoreRow, ScoreWriter,
+    ShardManifest, StoreOptions, Tokenizer, WordVectors, build_encoder, convert, load_relations,
+    read_folder, read_one, read_predictions, read_scores, write_folder, write_predictions,
+    write_zip,
 };
 use serde_json::json;
 use tch::Device;
@@ -57,6 +60,26 @@ const JSONL: &str = concat!(
 const BRAT_TEXT: &str = "Ada Byron ran a mill. She left Leeds.\n";
 const BRAT: &str = "T1\tPER 0 9\tAda Byron\nT2\tPER 22 25\tShe\nT3\tLOC 31 36\tLeeds\n\
     *\tEquiv T1 T2\nR1\tleft Arg1:T1 Arg2:T3\nA1\tOld T1\n";
+/// Spans as other programs print them.
+const SPANS: &str = concat!(
+    r#"{"text": "Ada ran Ünit 7. She left.", "ents": [{"start": 0, "end": 3, "label": "PER", "#,
+    r#""kb_id": "Q1"}, {"start": 8, "end": 14, "label": "ORG"}], "#,
+    r#""sents": [{"start": 0, "end": 15}, {"start": 16, "end": 25}], "#,
+    r#""tokens": [{"id": 0, "start": 0, "end": 3}, {"start": 4, "end": 7}, "#,
+    r#"{"start": 8, "end": 12}, {"start": 13, "end": 14}, {"start": 16, "end": 19}], "cats": {}, "#,
+    r#""clusters": [[[0, 3], [16, 19]]], "facts": [{"head": 0, "tail": 1, "relation": "runs"}]}"#,
+    "\n",
+    r#"{"id": 7, "text": "Ada saw Rome, Ada.", "entities": [{"start": 0, "end": 3, "#,
+    r#""text": "Ada", "label": "PER", "score": 0.5}, "#,
+    r#"{"start": 8, "end": 12, "word": "rome", "entity_group": "LOC"}, "#,
+    r#"{"start": 14, "end": 17, "label": "PER"}], "coref": [[0, 2]]}"#,
+    "\n",
+    r#"{"title": "c", "text": "Ada.", "spans": {"sc": [{"start": 0, "end": 3, "label": "PER"}]}}"#,
+    "\n"
+);
+const NAMES: &str = "id\ttype\tname\nQ1\tPER\tAda\tAda Byron\nQ2\tORG\tÜnit 7\n\tLOC\t北京\tRome\n";
+const PLAIN: &str =
+    "A title\n\nAda Byron ran Ünit 7 on 12 March 1998. 北京 and two Romes: 12.5 %.\n";
 const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n\
     7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2|D3\n\
     7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";
@@ -108,6 +131,16 @@ fn read(format: &str, path: &Path) -> Result<()> {
         .parse::<Format>()?
         .read(path, &ReadOptions::default(), &mut |document| check(&document))
         .map(drop)
+}
+
+/// Reads a text with the names of a dictionary, dates and numbers.
+fn annotated(names: &Path, text: &Path) -> Result<()> {
+    let names = Dictionary::load(&[names.to_owned()], false)?;
+    let find = [Findable::Dates, Findable::Numbers];
+    let languages = [Language::En, Language::De, Language::Fr];
+    let annotator = Annotator::new(Some(names), &find, &languages, HashMap::new())?;
+    let options = ReadOptions { annotator: Some(Arc::new(annotator)), ..ReadOptions::default() };
+    PlainText.read(text, &options, &mut |document| check(&document)).map(drop)
 }
 
 /// Whatever a reader gives out holds together.
@@ -348,6 +381,9 @@ pub fn targets(folder: &Path) -> Vec<Target> {
     fs_err::write(folder.join("distant_relationships.tsv"), RELATIONSHIPS).unwrap();
     fs_err::write(folder.join("texts.pubtator"), PUBTATOR).unwrap();
     fs_err::write(folder.join("brat.txt"), BRAT_TEXT).unwrap();
+    fs_err::create_dir_all(folder.join("annotated")).unwrap();
+    fs_err::write(folder.join("annotated/names"), NAMES).unwrap();
+    fs_err::write(folder.join("annotated/text"), PLAIN).unwrap();
     let [today, earlier] = pytorch();
     shards(folder);
     encoders(folder);
@@ -361,6 +397,9 @@ pub fn targets(folder: &Path) -> Vec<Target> {
         text("lines.jsonl", JSONL, |path| read("jsonl", path)),
         text("stream-of-text.jsonl", JSONL.trim_end(), read_lines),
         text("stream.jsonl", DOCRED_LINE, read_lines),
+        text("spans.jsonl", SPANS, |path| read("jsonl", path)),
+        text("annotated/plain.txt", PLAIN, |path| annotated(&path.with_file_name("names"), path)),
+        text("annotated/names.tsv", NAMES, |path| annotated(path, &path.with_file_name("text"))),
         text("abstracts.txt", PUBTATOR, |path| read("pubtator", path)),
         text("human.json", CHEMDISGENE, |path| read("chemdisgene", path)),
         text("distant.pubtator", PUBTATOR, |path| read("chemdisgene", path)),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::identifiers::identifiers;
 use super::scripts::{GIVE_SENTENCES, no_words, without_words};
-use super::segment::segment;
+use super::segment::{Cut, Prose, segment};
 use crate::Result;
 use crate::corpus::check::OtherRows;
 use crate::corpus::place::DocumentPlace;
@@ -84,7 +84,9 @@ impl Annotated<'_> {
         }
         let spans = self.spans(place, &text)?;
         let title = if self.body.is_empty() { 0 } else { self.title.chars().count() };
-        let cut = segment(&text, title, &spans);
+        let characters: Vec<char> = text.chars().collect();
+        let cut = Cut { prose: Prose::Abstract, ..Cut::default() };
+        let cut = segment(&characters, title, &spans, &cut);
         let mut document = Document {
             title: self.id.to_owned(),
             sentences: cut.sentences,

@@ -7,18 +7,14 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::format::DocumentFormat;
-use super::reading::{Intake, ReadOptions, ReadSummary};
-use super::scripts::{GIVE_SENTENCES, no_words, without_words};
-use super::segment::segment;
-use crate::base::text_file;
+use super::plain::{read_text, texts, title_of};
+use super::reading::{ReadOptions, ReadSummary, read_files};
+use super::running::{RunningText, TextEntity, TextMention, check_script, offset_hint};
 use crate::corpus::Document;
-use crate::corpus::check::{
-    Check, OtherRows, PLAIN_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact,
-    UncheckedMention,
-};
+use crate::corpus::check::{Check, OtherRows, PLAIN_FIELDS, Repeats, Unchecked, UncheckedFact};
 use crate::corpus::place::DocumentPlace;
 use crate::{DataError, Result};
 
@@ -40,17 +36,9 @@ impl DocumentFormat for Brat {
         options: &ReadOptions,
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
-        let mut intake = Intake::new(options);
-        let mut counts = BratCounts::default();
-        for (row, text) in texts(path)?.iter().enumerate() {
-            let read = read_document(text, row, options, &mut counts);
-            intake.take(read, each)?;
-        }
-        let lines = "lines that are no mention, relation or equivalence were passed over";
-        intake.passed_over(counts.lines, lines);
-        let spans = "mentions of several spans were read as one, from first to last word";
-        intake.passed_over(counts.discontinuous, spans);
-        intake.finish(Ok(()))
+        let path = if path.is_dir() { path.to_owned() } else { path.with_extension("txt") };
+        let parse = |path: &Path, row| read_document(path, row, options);
+        read_files(&texts(&path)?, options, &parse, each)
     }
 }
 
@@ -61,44 +49,9 @@ struct BratCounts {
     discontinuous: usize,
 }
 
-/// The texts that a path stands for, by name.
-fn texts(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.with_extension("txt")]);
-    }
-    let mut texts = Vec::new();
-    for entry in fs_err::read_dir(path)? {
-        let file = entry?.path();
-        if file.extension().is_some_and(|extension| extension == "txt") {
-            texts.push(file);
-        }
-    }
-    texts.sort();
-    if texts.is_empty() {
-        return Err(DataError::new(path, "the folder holds no .txt file")
-            .hint("brat's texts are called NAME.txt, its annotations NAME.ann")
-            .into());
-    }
-    Ok(texts)
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(text_file::read_whole(path)?).map_err(|error| {
-        let byte = error.utf8_error().valid_up_to();
-        DataError::new(path, format!("not valid UTF-8 from byte {byte}"))
-            .hint("save the file as UTF-8")
-            .into()
-    })
-}
-
-fn read_document(
-    path: &Path,
-    row: usize,
-    options: &ReadOptions,
-    counts: &mut BratCounts,
-) -> Result<(Document, OtherRows)> {
+fn read_document(path: &Path, row: usize, options: &ReadOptions) -> Result<(Document, OtherRows)> {
     let annotations = path.with_extension("ann");
-    let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let title = title_of(path);
     let text = read_text(path)?;
     if !annotations.exists() {
         let problem = format!("{} does not exist", annotations.display());
@@ -110,16 +63,28 @@ fn read_document(
     }
     let lines = read_text(&annotations)?;
     let place = DocumentPlace { file: &annotations, row, title: &title };
-    if let Some((letter, script)) = without_words(&text) {
-        let place = DocumentPlace { file: path, ..place };
-        return Err(place.error("text", no_words(letter, script)).hint(GIVE_SENTENCES).into());
-    }
-    let characters: Vec<char> = text.chars().collect();
-    let annotated = Annotations::parse(place, &lines, &characters, counts)?;
-    let unchecked = annotated.document(place, title.clone(), &text)?;
+    let (mut counts, characters) = (BratCounts::default(), text.chars().collect::<Vec<char>>());
+    check_script(DocumentPlace { file: path, ..place }, &characters)?;
+    let annotations = Annotations::parse(place, &lines, &characters, &mut counts)?;
+    let (entities, facts) = annotations.entities();
+    drop(annotations);
+    let text = RunningText { text: characters, entities, ..RunningText::default() };
+    let cut = text.cut(place, options)?;
+    let (found, mut passed_over) = (cut.found.clone(), cut.passed_over());
+    passed_over.extend([
+        (counts.lines, "lines that are no mention, relation or equivalence were passed over"),
+        (
+            counts.discontinuous,
+            "mentions of several spans were read as one, from first to last word",
+        ),
+    ]);
+    let (sentences, entities, facts) = (cut.sentences, cut.entities, Some(facts));
+    let unchecked = Unchecked { title, sentences, entities, facts, candidates: None };
     let relations = options.relations.as_ref();
     let (fields, repeats) = (&PLAIN_FIELDS, Repeats::Merge);
-    Check { file: path, row, relations, fields, repeats }.document(unchecked)
+    let check = Check { file: path, row, relations, fields, repeats };
+    let (document, others) = check.document(unchecked)?;
+    Ok((document, OtherRows { found, passed_over, ..others }))
 }
 
 /// The lines of a document that are understood.
@@ -206,30 +171,20 @@ impl<'a> Annotations<'a> {
         }
     }
 
-    /// The document in words, not checked any further. Entities are in the order of their first
-    /// mentions in the file.
-    fn document(&self, place: DocumentPlace<'_>, title: String, text: &str) -> Result<Unchecked> {
-        let ranges: Vec<Range<usize>> =
-            self.mentions.iter().map(|mention| mention.range.clone()).collect();
-        let cut = segment(text, 0, &ranges);
-        let mut entities: Vec<UncheckedEntity> = Vec::new();
+    /// Entities, in the order of their first mentions in the file, and the relations between them.
+    fn entities(&self) -> (Vec<TextEntity>, Vec<UncheckedFact>) {
+        let mut entities: Vec<TextEntity> = Vec::new();
         let mut number_of: HashMap<usize, usize> = HashMap::new();
-        for ((mention, span), first) in self.mentions.iter().zip(cut.spans).zip(&self.first) {
-            let Some((sentence, start, end)) = span else {
-                return Err(place
-                    .error(&mention.field, "the mention covers no word")
-                    .hint("spans begin and end at letters")
-                    .into());
-            };
+        for (mention, first) in self.mentions.iter().zip(&self.first) {
             let number = *number_of.entry(*first).or_insert_with(|| {
-                entities.push(UncheckedEntity::default());
+                entities.push(TextEntity::default());
                 entities.len() - 1
             });
-            entities[number].mentions.push(UncheckedMention {
-                name: mention.name.to_owned(),
-                sentence: sentence as i64,
-                span: vec![start as i64, end as i64],
+            entities[number].mentions.push(TextMention {
+                range: mention.range.clone(),
+                name: Some(mention.name.to_owned()),
                 entity_type: mention.entity_type.to_owned(),
+                field: mention.field.clone(),
             });
         }
         let fact = |(relation, arguments): &(&str, [usize; 2])| {
@@ -237,8 +192,7 @@ impl<'a> Annotations<'a> {
                 .map(|mention| number_of.get(&self.first[mention]).map_or(-1, |n| *n as i64));
             UncheckedFact { head, tail, relation: (*relation).to_owned(), evidence: Vec::new() }
         };
-        let facts = Some(self.relations.iter().map(fact).collect());
-        Ok(Unchecked { title, sentences: cut.sentences, entities, facts, candidates: None })
+        (entities, self.relations.iter().map(fact).collect())
     }
 }
 
@@ -285,10 +239,11 @@ fn mention<'a>(
         |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
     if letters(&found) != letters(name) {
         let problem = format!("the text at `{spans}` is `{found}`, not `{name}`");
-        return Err(place
-            .error(field, problem)
-            .hint("offsets count Unicode characters of the .txt file from 0")
-            .into());
+        let hint = match bounds[..] {
+            [(from, to)] => offset_hint(text, from, to, name),
+            _ => "offsets count Unicode characters of the .txt file from 0",
+        };
+        return Err(place.error(field, problem).hint(hint).into());
     }
     counts.discontinuous += usize::from(bounds.len() > 1);
     let from = bounds.iter().map(|bounds| bounds.0).min().unwrap_or_default();

@@ -12,15 +12,18 @@ mod format;
 mod identifiers;
 mod jsonl;
 mod one;
+mod plain;
 mod pubtator;
 mod reading;
-mod scripts;
+mod running;
+pub(in crate::corpus) mod scripts;
 mod segment;
 
 pub use docred::{DocredWriter, load_relations};
 pub use eog::read_eog;
 pub use format::{DocumentFormat, DocumentWriter, GoldDocuments, WriteSummary};
 pub use one::{LoneDocument, read_one};
+pub use plain::PlainText;
 pub use reading::{
     GoingOn, Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, list_left_out, title_key,
 };

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
+use super::reading::ReadOptions;
 use super::{docred, jsonl};
 use crate::base::json_stream;
 use crate::base::records::Record;
@@ -74,7 +75,7 @@ pub fn read_one(source: &Path, text: &str, row: usize) -> Result<LoneDocument> {
         let document = docred::parse(source, record)?;
         return Ok(LoneDocument { document, from_text: false });
     }
-    let (document, _) = jsonl::parse(source, record, None)?;
+    let (document, _) = jsonl::parse(source, record, &ReadOptions::default())?;
     let document = Document { facts: None, ..document };
     Ok(LoneDocument { document, from_text: shape.text })
 }

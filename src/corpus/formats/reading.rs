@@ -3,17 +3,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::base::ordered;
 use crate::base::records::{Record, Unit, read_all_records};
 use crate::base::{say, to_json, write_whole};
 use crate::corpus::check::{OtherRows, unknown_relation};
+use crate::corpus::mentions::{Annotator, FoundMentions};
 use crate::corpus::{Document, MeshTree, PairTypes, RelationSet};
 use crate::{DataError, Error, Result};
 
@@ -43,6 +46,8 @@ pub struct ReadOptions {
     pub on_error: OnError,
     /// Titles of documents that are passed over if they cannot be read.
     pub excluded: Option<Arc<HashSet<String>>>,
+    /// Adds mentions to documents of the formats docred, jsonl, brat and plain text.
+    pub annotator: Option<Arc<Annotator>>,
     /// Asked now and then while documents are read.
     pub going_on: GoingOn,
 }
@@ -183,6 +188,8 @@ pub struct ReadSummary {
     pub notes: Vec<String>,
     /// What a reader passed over or took in another way than it stands, with its number.
     pub passed_over: Vec<(usize, &'static str)>,
+    /// Mentions that were added.
+    pub found: FoundMentions,
 }
 
 impl ReadSummary {
@@ -203,6 +210,16 @@ impl ReadSummary {
         self.unasked_facts += others.unasked;
         let faulty = others.faulty.into_iter().map(|error| LeftOut { what: "relation", error });
         self.left_out.extend(faulty);
+        others.passed_over.into_iter().for_each(|(count, what)| self.pass_over(count, what));
+        self.found.add(others.found);
+    }
+
+    fn pass_over(&mut self, count: usize, what: &'static str) {
+        match self.passed_over.iter_mut().find(|(_, known)| *known == what) {
+            Some((sum, _)) => *sum += count,
+            None if count > 0 => self.passed_over.push((count, what)),
+            None => {}
+        }
     }
 
     /// What the user should be told of the file, beside what was left out as faulty.
@@ -289,9 +306,7 @@ impl<'a> Intake<'a> {
 
     /// Counts what the reader passed over or took in another way than it stands.
     pub fn passed_over(&mut self, count: usize, what: &'static str) {
-        if count > 0 {
-            self.summary.passed_over.push((count, what));
-        }
+        self.summary.pass_over(count, what);
     }
 
     /// The counts, where the file could be read to its end (`outcome`) and all of its documents
@@ -363,6 +378,36 @@ pub(super) fn read_documents(
 ) -> Result<ReadSummary> {
     let mut intake = Intake::new(options);
     let outcome = read_all_records(path, unit, parse, &mut |read| intake.take(read, each));
+    intake.finish(outcome)
+}
+
+/// Makes a document of a file and its number.
+type ParseFile<'a> = dyn Fn(&Path, usize) -> Result<(Document, OtherRows)> + Sync + 'a;
+
+/// Reads files that are a document each, `parse`d on all cores; `each` takes the documents in the
+/// order of the files.
+pub(super) fn read_files(
+    paths: &[PathBuf],
+    options: &ReadOptions,
+    parse: &ParseFile<'_>,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadSummary> {
+    let mut intake = Intake::new(options);
+    let work = |(path, row): (&PathBuf, usize)| parse(path, row);
+    let outcome = thread::scope(|scope| {
+        let (input, output) =
+            ordered::start(scope, vec![&work; ordered::threads()], ordered::MOST_TEXT_BYTES);
+        scope.spawn(move || {
+            for (row, path) in paths.iter().enumerate() {
+                // A file that cannot be looked at is an error of its reader.
+                let size = fs_err::metadata(path).map_or(0, |found| found.len() as usize);
+                if !input.send((path, row), size) {
+                    return;
+                }
+            }
+        });
+        output.into_iter().try_for_each(|read| intake.take(read, each))
+    });
     intake.finish(outcome)
 }
 

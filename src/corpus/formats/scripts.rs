@@ -18,7 +18,7 @@ const WITHOUT_WORDS: [(&str, u32, u32); 11] = [
     ("Burmese", 0xAA60, 0xAA7F),
 ];
 /// The way out for such text.
-pub(super) const GIVE_SENTENCES: &str =
+pub(in crate::corpus) const GIVE_SENTENCES: &str =
     "cut the text into words yourself, and give them as `sentences` in --format jsonl";
 
 /// Han, Kana, Bopomofo and Yi, with their punctuation and that of full width.
@@ -38,7 +38,7 @@ const WORDS_ALONE: [(u32, u32); 12] = [
 ];
 
 /// The first letter of a script whose words cannot be found, with the name of the script.
-pub(super) fn without_words(text: &str) -> Option<(char, &'static str)> {
+pub(in crate::corpus) fn without_words(text: &str) -> Option<(char, &'static str)> {
     text.chars().find_map(|c| {
         let script =
             WITHOUT_WORDS.iter().find(|(_, first, last)| (*first..=*last).contains(&u32::from(c)));
@@ -47,27 +47,40 @@ pub(super) fn without_words(text: &str) -> Option<(char, &'static str)> {
 }
 
 /// The problem with such text.
-pub(super) fn no_words(letter: char, script: &str) -> String {
+pub(in crate::corpus) fn no_words(letter: char, script: &str) -> String {
     format!("`{letter}` is {script}, which has no blanks between words")
 }
 
 /// Whether a character is a word of its own.
-pub(super) fn is_word_alone(c: char) -> bool {
+pub(in crate::corpus) fn is_word_alone(c: char) -> bool {
     WORDS_ALONE.iter().any(|(first, last)| (*first..=*last).contains(&u32::from(c)))
 }
 
 /// Whether a character belongs to the one before it: voicing marks of Kana, selectors of variants.
-pub(super) fn continues(c: char) -> bool {
+pub(in crate::corpus) fn continues(c: char) -> bool {
     matches!(u32::from(c), 0x3099 | 0x309A | 0xFE00..=0xFE0F | 0xE0100..=0xE01EF)
 }
 
 /// Full stops, question and exclamation marks of other scripts: CJK, Devanagari, Arabic, Urdu,
 /// Ethiopic, Armenian.
-pub(super) fn is_full_stop(c: char) -> bool {
+pub(in crate::corpus) fn is_full_stop(c: char) -> bool {
     "。！？｡．।॥؟۔።։‼⁇⁈⁉".contains(c)
 }
 
 /// Quotes and brackets that close.
-pub(super) fn closes(c: char) -> bool {
+pub(in crate::corpus) fn closes(c: char) -> bool {
     "”’」』）】》〉〕｣)]\"'»".contains(c)
+}
+
+/// Whether white space holds a blank line.
+pub(in crate::corpus) fn is_blank_line(blanks: impl Iterator<Item = char>) -> bool {
+    let mut lines = 0;
+    for c in blanks {
+        lines += match c {
+            '\n' | '\u{85}' | '\u{2028}' => 1,
+            '\u{2029}' => 2,
+            _ => 0,
+        };
+    }
+    lines > 1
 }

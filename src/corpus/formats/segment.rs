@@ -1,23 +1,27 @@
 //! Sentences and words of running text, and mentions as spans of words.
 //!
-//! The rules lead to the sentences and words in which CDR is passed around (made with GENIA's
-//! splitter and tokeniser; docs/formats.md, "CDR and GDA"): a sentence ends at a word with a full
-//! stop, unless the word is an abbreviation that goes on; a mention is never cut. Each character of
-//! Han and Kana is a word, as in Chinese and Japanese corpora, and full stops of other scripts
-//! (`scripts`) end a sentence wherever they stand. Not for: word pieces (`text`).
+//! The rules for abstracts lead to the sentences and words in which CDR is passed around (made with
+//! GENIA's splitter and tokeniser; docs/formats.md, "CDR and GDA"): a sentence ends at a word with
+//! a full stop, unless the word is an abbreviation that goes on. Other text has initials and
+//! titles, which end no sentence. A mention is never cut. Each character of Han and Kana is a word,
+//! as in Chinese and Japanese corpora, and full stops of other scripts (`scripts`) end a sentence
+//! wherever they stand. Not for: word pieces (`text`).
 
 use std::ops::Range;
 
-use super::scripts::{closes, continues, is_full_stop, is_word_alone};
+use super::scripts::{closes, continues, is_blank_line, is_full_stop, is_word_alone};
+use crate::corpus::spans::Occupied;
 
 /// Running text, cut.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Segmented {
+pub(super) struct Segmented {
     /// Words by sentence.
     pub sentences: Vec<Vec<String>>,
     /// Sentence, first word and one past the last word (in the sentence) of each mention; `None`
     /// for one that covers no word.
     pub spans: Vec<Option<(usize, usize, usize)>>,
+    /// Whether given sentences were joined, because a mention lies in both.
+    pub joined: bool,
 }
 
 /// Abbreviations that are followed by more of their sentence whatever it begins with.
@@ -28,26 +32,72 @@ const MAY_GO_ON: [&str; 6] = ["i.e", "e.g", "al", "Gm", "mEq", "M.S"];
 /// Abbreviations of titles, which a name follows.
 const BEFORE_NAME: [&str; 2] = ["St", "S"];
 
+/// Titles, which a name follows, in text that is no abstract.
+const TITLES: [&str; 24] = [
+    "St", "Ste", "Dr", "Mr", "Mrs", "Ms", "Mme", "Mlle", "Prof", "Gen", "Col", "Capt", "Cpt", "Lt",
+    "Sgt", "Maj", "Rev", "Sen", "Gov", "Rep", "Hon", "Pres", "Mt", "Ft",
+];
+/// Other abbreviations, which end a sentence before a capital letter alone.
+const ABBREVIATIONS: [&str; 50] = [
+    "Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sep", "Sept", "Oct", "Nov", "Dec", "No",
+    "Nos", "no", "Nr", "Fig", "Figs", "fig", "figs", "Eq", "eq", "Sec", "sec", "Ch", "ch", "Vol",
+    "vol", "p", "pp", "ed", "eds", "Inc", "Ltd", "Co", "Corp", "Bros", "Jr", "Sr", "al", "etc",
+    "cf", "ca", "c", "approx", "resp", "Ph.D", "Abb", "bzw", "Bd",
+];
+
+/// What ends a sentence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Prose {
+    /// Text of any kind.
+    #[default]
+    General,
+    /// Abstracts, as GENIA's splitter cuts them.
+    Abstract,
+}
+
+/// How a text is cut: words and sentences that another program has made, where it has.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    pub prose: Prose,
+    /// The words, in order, without overlaps.
+    pub words: Option<Vec<Range<usize>>>,
+    /// Where sentences begin, in order.
+    pub sentences: Option<Vec<usize>>,
+}
+
 /// Cuts `text`. Mentions are spans of characters, inside the text and not empty. `title` characters
 /// come before the body, which begins with a sentence of its own one character later; 0 for text
-/// without a title.
-pub(crate) fn segment(text: &str, title: usize, mentions: &[Range<usize>]) -> Segmented {
-    let text: Vec<char> = text.chars().collect();
-    let body = if title == 0 { 0 } else { (title + 1).min(text.len()) };
-    let mut starts = sentence_starts(&text, body);
-    starts.extend(starts_behind_full_stops(&text));
-    starts.sort_unstable();
-    starts.dedup();
-    starts.retain(|&start| {
-        !mentions.iter().any(|mention| mention.start < start && start < mention.end)
-    });
-    let mut segmented = Segmented { spans: vec![None; mentions.len()], ..Segmented::default() };
+/// without a title. A given sentence stays one although it has no word.
+pub(super) fn segment(
+    text: &[char],
+    title: usize,
+    mentions: &[Range<usize>],
+    cut: &Cut,
+) -> Segmented {
+    let mut starts = match &cut.sentences {
+        Some(starts) => starts.iter().skip(1).copied().collect(),
+        None => own_starts(text, title, cut.prose),
+    };
+    let (all, occupied) = (starts.len(), Occupied::new(mentions.iter().cloned()));
+    starts.retain(|&start| !occupied.cross(start));
+    let joined = cut.sentences.is_some() && starts.len() < all;
+    let spans = vec![None; mentions.len()];
+    let mut segmented = Segmented { spans, joined, ..Segmented::default() };
+    let mut order: Vec<usize> = (0..mentions.len()).collect();
+    order.sort_by_key(|&mention| mentions[mention].start);
     starts.push(text.len());
     let mut first = 0;
     for end in starts {
-        let words = words(&text, first..end);
-        if !words.is_empty() {
-            segmented.push(&text, first..end, &words, mentions);
+        let words = match &cut.words {
+            Some(all) => {
+                let place = |at: usize| all.partition_point(|word| word.start < at);
+                all[place(first)..place(end)].to_vec()
+            }
+            None => words(text, first..end),
+        };
+        if !words.is_empty() || cut.sentences.is_some() {
+            let place = |at: usize| order.partition_point(|&mention| mentions[mention].start < at);
+            segmented.push(text, &words, mentions, &order[place(first)..place(end)]);
         }
         first = end;
     }
@@ -55,25 +105,76 @@ pub(crate) fn segment(text: &str, title: usize, mentions: &[Range<usize>]) -> Se
 }
 
 impl Segmented {
+    /// Adds a sentence, in which some of the mentions begin.
     fn push(
         &mut self,
         text: &[char],
-        range: Range<usize>,
         words: &[Range<usize>],
         mentions: &[Range<usize>],
+        own: &[usize],
     ) {
-        for (mention, span) in mentions.iter().zip(&mut self.spans) {
-            if range.contains(&mention.start) {
-                let first = words.partition_point(|word| word.end <= mention.start);
-                let end = words.partition_point(|word| word.start < mention.end);
-                *span = (first < end).then_some((self.sentences.len(), first, end));
-            }
+        for &number in own {
+            let mention = &mentions[number];
+            let first = words.partition_point(|word| word.end <= mention.start);
+            let end = words.partition_point(|word| word.start < mention.end);
+            self.spans[number] = (first < end).then_some((self.sentences.len(), first, end));
         }
         self.sentences.push(words.iter().map(|word| text[word.clone()].iter().collect()).collect());
     }
 }
 
-/// Characters at which a sentence begins, without the first one.
+fn own_starts(text: &[char], title: usize, prose: Prose) -> Vec<usize> {
+    let body = if title == 0 { 0 } else { (title + 1).min(text.len()) };
+    let mut starts = match prose {
+        Prose::Abstract => sentence_starts(text, body),
+        Prose::General => prose_starts(text),
+    };
+    starts.extend(starts_behind_full_stops(text));
+    starts.sort_unstable();
+    starts.dedup();
+    starts
+}
+
+/// Characters of text of any kind at which a sentence begins, without the first one.
+fn prose_starts(text: &[char]) -> Vec<usize> {
+    let blocks: Vec<Range<usize>> = blocks(text, 0..text.len());
+    let mut starts = Vec::new();
+    let mut opens_paragraph = true;
+    for pair in blocks.windows(2) {
+        let (block, next) = (&pair[0], &pair[1]);
+        let ends_paragraph = is_blank_line(text[block.end..next.start].iter().copied());
+        // A number such as `1.` at the start of a paragraph belongs to what follows.
+        let is_number = opens_paragraph && text[block.start].is_ascii_digit();
+        let ends = || ends_prose(&text[block.clone()], &text[next.clone()]);
+        if ends_paragraph || (!is_number && ends()) {
+            starts.push(next.start);
+        }
+        opens_paragraph = ends_paragraph;
+    }
+    starts
+}
+
+/// Whether a sentence ends after a run of characters without white space, before the next one.
+fn ends_prose(block: &[char], next: &[char]) -> bool {
+    let opens = |c: &char| "([{\"'“‘„«‹¿¡".contains(*c);
+    let Some(first) = next.iter().find(|c| !opens(c)) else { return false };
+    let Some(last) = block.iter().rposition(|c| !closes(*c)) else { return false };
+    match block[last] {
+        _ if first.is_lowercase() => false,
+        '!' | '?' | '…' => true,
+        '.' => {
+            let word: String = block[..last].iter().skip_while(|c| opens(c)).collect();
+            let mut parts = word.split('.').map(|part| part.chars().collect::<Vec<_>>());
+            let is_initials = parts.all(|part| matches!(part[..], [c] if c.is_alphabetic()));
+            let goes_on = is_initials
+                || [&TITLES[..], &GOES_ON[..]].iter().any(|list| list.contains(&word.as_str()));
+            !goes_on && (first.is_uppercase() || !ABBREVIATIONS.contains(&word.as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// Characters of an abstract at which a sentence begins, without the first one.
 fn sentence_starts(text: &[char], body: usize) -> Vec<usize> {
     let blocks: Vec<Range<usize>> = blocks(text, 0..text.len());
     let mut starts = Vec::new();
@@ -176,11 +277,13 @@ fn words(text: &[char], range: Range<usize>) -> Vec<Range<usize>> {
 }
 
 fn is_apart(c: char) -> bool {
-    "-/+.=*(),;:[]{}?!\"'<>%&$#@`".contains(c) || is_full_stop(c) || is_word_alone(c)
+    "-/+.=*(),;:[]{}?!\"'<>%&$#@`“”‘’„‚«»‹›–—…‐‑−".contains(c)
+        || is_full_stop(c)
+        || is_word_alone(c)
 }
 
 fn word_end(text: &[char], at: usize, limit: usize) -> usize {
-    if text[at] == '\''
+    if matches!(text[at], '\'' | '’')
         && at + 1 < limit
         && text[at + 1] == 's'
         && text.get(at + 2).is_none_or(|c| !c.is_alphanumeric() && *c != '_')
@@ -197,8 +300,19 @@ fn word_end(text: &[char], at: usize, limit: usize) -> usize {
 mod tests {
     use super::*;
 
+    fn segmented(text: &str, title: usize, mentions: &[Range<usize>]) -> Segmented {
+        let cut = Cut { prose: Prose::Abstract, ..Cut::default() };
+        segment(&text.chars().collect::<Vec<_>>(), title, mentions, &cut)
+    }
+
+    fn cut_prose(text: &str) -> Vec<String> {
+        let text: Vec<char> = text.chars().collect();
+        let sentences = segment(&text, 0, &[], &Cut::default()).sentences;
+        sentences.iter().map(|words| words.join(" ")).collect()
+    }
+
     fn cut(text: &str, title: usize) -> Vec<String> {
-        segment(text, title, &[]).sentences.iter().map(|words| words.join(" ")).collect()
+        segmented(text, title, &[]).sentences.iter().map(|words| words.join(" ")).collect()
     }
 
     #[test]
@@ -227,7 +341,7 @@ mod tests {
     #[test]
     fn a_mention_is_whole_words_of_one_sentence() {
         let text = "One cannot see anti-X. Y disease here. It's Z.";
-        let spans = segment(text, 0, &[0..3, 15..26, 20..22, 39..41, 22..23]).spans;
+        let spans = segmented(text, 0, &[0..3, 15..26, 20..22, 39..41, 22..23]).spans;
         assert_eq!(
             spans,
             [Some((0, 0, 1)), Some((0, 4, 10)), Some((0, 6, 8)), Some((1, 0, 1)), None]
@@ -251,12 +365,12 @@ mod tests {
         );
         assert_eq!(cut("约３．５元。Ok. 好", 0), ["约 ３ ． ５ 元 。", "Ok . 好"]);
         assert_eq!(
-            segment(text, 0, &[0..3, 11..12, 14..16, 17..20]).spans,
+            segmented(text, 0, &[0..3, 11..12, 14..16, 17..20]).spans,
             [Some((0, 0, 3)), Some((1, 0, 1)), Some((1, 3, 5)), Some((2, 0, 1))]
         );
         // A mention is not cut by a full stop inside of it.
         let mention = 0..6;
-        let found = segment("早安。少女组来了。", 0, std::slice::from_ref(&mention));
+        let found = segmented("早安。少女组来了。", 0, std::slice::from_ref(&mention));
         assert_eq!(found.sentences.len(), 1);
         // A mark that belongs to a character stays with it.
         assert_eq!(cut("か\u{3099}き", 0), ["か\u{3099} き"]);
@@ -269,8 +383,40 @@ mod tests {
     }
 
     #[test]
+    fn initials_titles_and_abbreviations_end_no_sentence_of_prose() {
+        for (text, expected) in [
+            ("A title\n\nIts text\ngoes on", vec!["A title", "Its text goes on"]),
+            (
+                "Dr. J. J. Ross met Mr. Fox. He left.",
+                vec!["Dr . J . J . Ross met Mr . Fox .", "He left ."],
+            ),
+            (
+                "The U.S. Army, approx. 5 men. Then 6.",
+                vec!["The U . S . Army , approx . 5 men .", "Then 6 ."],
+            ),
+            (
+                "On Jan. 5 (fig. 2). Acme Inc. lost.",
+                vec!["On Jan . 5 ( fig . 2 ) .", "Acme Inc . lost ."],
+            ),
+            (
+                "“Go,” he said. “Why?” “No…” Ada’s end.",
+                vec!["“ Go , ” he said .", "“ Why ? ”", "“ No … ”", "Ada ’s end ."],
+            ),
+            ("1. The first. 2. The next.", vec!["1 . The first .", "2 .", "The next ."]),
+            (
+                "It cost 3.5 in 1998. 12 came! and went",
+                vec!["It cost 3 . 5 in 1998 .", "12 came ! and went"],
+            ),
+            ("Acme Inc. The end... Or not", vec!["Acme Inc .", "The end . . .", "Or not"]),
+            ("Élan vital. Ça va? Ωmega.", vec!["Élan vital .", "Ça va ?", "Ωmega ."]),
+        ] {
+            assert_eq!(cut_prose(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn offsets_count_characters() {
-        let cut = segment("Ünï é. Ω here.", 0, &[7..8, 0..1]);
+        let cut = segmented("Ünï é. Ω here.", 0, &[7..8, 0..1]);
         assert_eq!(cut.spans, [Some((1, 0, 1)), Some((0, 0, 1))]);
         assert_eq!(cut.sentences[1][0], "Ω");
     }

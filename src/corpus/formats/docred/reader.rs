@@ -74,7 +74,12 @@ fn read<W: DeserializeOwned + Into<String>>(
     let mut intake = Intake::new(options);
     let relations = options.relations.as_ref();
     let check = |row: usize, raw: RawDocument<W>| {
-        Check { file: path, row, relations, fields: &DOCRED_FIELDS, repeats }.document(raw.into())
+        let check = Check { file: path, row, relations, fields: &DOCRED_FIELDS, repeats };
+        let (mut document, mut others) = check.document(raw.into())?;
+        if let Some(annotator) = &options.annotator {
+            others.found = annotator.annotate_words(&mut document);
+        }
+        Ok((document, others))
     };
     let mut take = |_, read| intake.take(read, each);
     let elements = json_stream::read_array_with(path, &check, &mut take);

@@ -5,6 +5,8 @@
 //! Written as words, it holds everything that a [`Document`] does. Not for: DocRED's JSON array.
 
 mod line;
+mod spans;
+mod tokens;
 
 use std::io::Write;
 use std::path::Path;
@@ -15,8 +17,9 @@ use super::reading::{ReadOptions, ReadSummary, read_documents};
 use crate::base::json_stream;
 use crate::base::records::{Record, Unit};
 use crate::base::text_file::TextFile;
+use crate::corpus::Document;
 use crate::corpus::check::{Check, OtherRows, PLAIN_FIELDS, Repeats};
-use crate::corpus::{Document, RelationSet};
+use crate::corpus::place::DocumentPlace;
 use crate::{DataError, Error, Result};
 
 /// JSONL.
@@ -34,8 +37,7 @@ impl DocumentFormat for Jsonl {
         options: &ReadOptions,
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
-        let relations = options.relations.as_ref();
-        let parse = |record: Record<'_>| parse(path, record, relations);
+        let parse = |record: Record<'_>| parse(path, record, options);
         read_documents(path, Unit::Line, options, &parse, each)
     }
 
@@ -45,29 +47,39 @@ impl DocumentFormat for Jsonl {
     }
 }
 
-/// One document from its line, with the label rows that made no fact.
+/// The document of a line, with the label rows that made no fact.
 pub(super) fn parse(
     path: &Path,
-    record: Record<'_>,
-    relations: Option<&RelationSet>,
+    Record { text, row, line }: Record<'_>,
+    options: &ReadOptions,
 ) -> Result<(Document, OtherRows)> {
-    let Record { text, row, line } = record;
     if text.trim_start().starts_with('[') {
         return Err(DataError::new(path, "the line is a list, not an object")
             .row(row)
             .hint("a JSON array of documents with DocRED's fields is --format docred")
             .into());
     }
-    let raw: RawLine = json_stream::parse_line(path, text, row, line).map_err(|error| {
+    let mut raw: RawLine = json_stream::parse_line(path, text, row, line).map_err(|error| {
         if text.contains("\"vertexSet\"") {
             error.with_hint("documents with DocRED's fields are --format docred")
         } else {
             error
         }
     })?;
-    let unchecked = raw.unchecked(path, row)?;
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let title = raw.take_title(&file_name, row);
+    let has_words = raw.has_words();
+    let (unchecked, told) =
+        raw.unchecked(DocumentPlace { file: path, row, title: &title }, options)?;
+    let relations = options.relations.as_ref();
     let (fields, repeats) = (&PLAIN_FIELDS, Repeats::Merge);
-    Check { file: path, row, relations, fields, repeats }.document(unchecked)
+    let check = Check { file: path, row, relations, fields, repeats };
+    let (mut document, others) = check.document(unchecked)?;
+    let OtherRows { passed_over, mut found, .. } = told;
+    if let Some(annotator) = options.annotator.as_ref().filter(|_| has_words) {
+        found = annotator.annotate_words(&mut document);
+    }
+    Ok((document, OtherRows { passed_over, found, ..others }))
 }
 
 /// Writes documents as sentences of words.
