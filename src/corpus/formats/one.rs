@@ -163,7 +163,7 @@ mod tests {
             ("3", "expected a document as a JSON object"),
             ("null", "expected a document as a JSON object"),
             ("[1]", "is a list"),
-            ("{}", "missing field"),
+            ("{}", "neither `text` nor `sentences`"),
             (r#"{"a": NaN}"#, "not valid JSON"),
             (r#"{"title": null, "text": "", "entities": []}"#, "field `title`"),
             (half, "`vertexSet`"),
