@@ -44,7 +44,10 @@ __all__ = [
 def __getattr__(name: str) -> str:
     """Look the version up only when it is asked for: that takes longer than all the rest."""
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("docre-pretrain")
+        try:
+            return version("docre-pretrain")
+        except PackageNotFoundError:
+            return "0+source"  # the package is used without being installed
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
