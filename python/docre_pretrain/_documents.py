@@ -89,8 +89,18 @@ def _is_spacy(given: object) -> bool:
 def line_of(document: Document) -> Line:
     """Return the line of a document.
 
-    Raises `DocumentError` for a document that cannot be one.
+    Raises `DocumentError`, with the title, for a document that cannot be one.
     """
+    try:
+        return _line_of(document)
+    except DocumentError as error:
+        given = document.get("title") if isinstance(document, Mapping) else None
+        title = document.title if isinstance(document, Text) else given
+        error.title = title if isinstance(title, str) else None
+        raise
+
+
+def _line_of(document: Document) -> Line:
     if isinstance(document, Mapping):
         form = document
     elif isinstance(document, Text):

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs/python.md"
 def blocks():
     """Return line and text of the page's Python, without what is marked `not run`."""
     text = PAGE.read_text()
-    found = re.finditer(r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", text, re.DOTALL)
+    found = re.finditer(r"(<!-- not run: [^\n]+ -->\n)?```python\n(.*?)```", text, re.DOTALL)
     return [(text.count("\n", 0, match.start(2)), match[2]) for match in found if not match[1]]
 
 

@@ -118,7 +118,7 @@ def test_a_future_that_is_cancelled_stops_no_other(fake):
 
 def test_an_error_of_a_document_names_its_place(fake):
     model = fake("good")
-    documents = [document("a"), document("b", bad=1), docre.Text("x", [(0, 5)]), document("c")]
+    documents = [document("a"), document("b", bad=1), docre.Text("x", [(0, 5)], "T"), document("c")]
     with pytest.raises(DocumentError) as caught:
         model.predict(documents)
     error = caught.value
@@ -127,7 +127,7 @@ def test_an_error_of_a_document_names_its_place(fake):
     assert isinstance(error, ValueError)
     results = model.predict(documents, errors="return")
     assert [bool(result.error) for result in results] == [False, True, True, False]
-    assert "document 2, spans[0]: characters 0 to 5" in str(results[2].error)
+    assert 'document 2 ("T"), spans[0]: characters 0 to 5' in str(results[2].error)
     assert titles([results[0], results[3]]) == ["a", "c"]
     with pytest.raises(ValueError, match='must be "raise" or "return"'):
         model.predict([], errors="ignore")
