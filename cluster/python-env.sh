@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Keeps a Python environment that packs and tests the Python package in the per-user cache and prints
-# its interpreter, the only line on the standard output. torch, numpy and pandas are those of
+# Keeps a Python environment that tests the Python package in the per-user cache and prints its
+# interpreter, the only line on the standard output. torch, numpy and pandas are those of
 # interop-env.sh.
 #
 #   DOCRE_CACHE=DIR         cache (default: ~/.cache/docre-pretrain)
 set -euo pipefail
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
 venv=$cache/python-1
-packages=('hatchling==1.33.0' 'pytest>=8,<10' 'mypy==2.4.1' 'ruff==0.17.6' 'spacy==3.8.18')
+packages=('pytest>=8,<10' 'mypy==2.4.1' 'ruff==0.17.6' 'spacy==3.8.18')
 interop=$("$(dirname "$0")/interop-env.sh")
 site='import site; print(site.getsitepackages()[0])'
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]} $interop" ]; then
