@@ -193,9 +193,9 @@ class Model:
             else:
                 future.set_result(failed(error))
             return future
+        title, sentences = line.title, line.sentences
         return self._stream.send(
-            line.data,
-            lambda answer: _raised(result_of(answer, line.title, line.sentences), raising),
+            line.data, lambda answer: _raised(result_of(answer, title, sentences), raising)
         )
 
 
