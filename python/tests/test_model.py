@@ -132,11 +132,11 @@ def test_memory_of_python_does_not_grow_with_the_documents(work, documents):
         "def endless(times):\n"
         "    for _ in range(times): yield from documents\n"
         "with docre.load('model', device='cpu') as model:\n"
-        "    for _ in model.predict_iter(endless(200)): pass\n"
+        "    for _ in model.predict_iter(endless(150)): pass\n"
         "    early = peak()\n"
-        "    for _ in model.predict_iter(endless(1000)): pass\n"
+        "    for _ in model.predict_iter(endless(300)): pass\n"
         "print(peak() - early)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    # In KiB. The documents themselves would be more than ten times as large.
-    assert int(done.stdout) < 8192, done.stderr
+    # In KiB. The lines of the documents alone would be more than twice as large.
+    assert int(done.stdout) < 4096, done.stderr
