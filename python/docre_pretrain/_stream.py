@@ -36,7 +36,7 @@ SECONDS_TO_END = 10.0
 # Variables by which a launcher tells a process its rank. The program runs as one process here, also
 # within a rank of the caller's.
 LAUNCHERS = re.compile(
-    "OMPI_|PMI|SLURM_|MASTER_|TORCHELASTIC_|(WORLD_SIZE|RANK|LOCAL_RANK|DOCRE_LAUNCHED|DOCRE_WORLD)$"
+    "OMPI_|PMI|SLURM_|MASTER_|TORCHELASTIC_|DOCRE_(LAUNCHED|WORLD)$|(WORLD_SIZE|(LOCAL_)?RANK)$"
 )
 
 Answered: TypeAlias = Callable[[Mapping[str, Any]], Result]
