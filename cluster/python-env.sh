@@ -7,7 +7,7 @@
 set -euo pipefail
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
 venv=$cache/python-1
-packages=('pytest>=8,<10' 'mypy==2.4.1' 'ruff==0.17.6' 'spacy==3.8.18')
+packages=('pytest==9.2.0' 'mypy==2.4.1' 'ruff==0.17.6' 'spacy==3.8.18')
 interop=$("$(dirname "$0")/interop-env.sh")
 site='import site; print(site.getsitepackages()[0])'
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]} $interop" ]; then
