@@ -10,7 +10,7 @@ NAME = minilm
 # Pieces of a document in `make bench-hf`.
 LENGTH = 512
 
-.PHONY: setup encoder build run test test-nightly test-interop bench-hf test-gpu-check test-slurm check clean
+.PHONY: setup encoder build run test test-nightly test-interop wheel test-python test-wheel bench-hf test-gpu-check test-slurm check clean
 setup:            ## install what the machine lacks (apt packages, libtorch)
 	@cluster/setup.sh
 encoder:          ## download a real encoder and print its folder (NAME=minilm or mpnet-base)
@@ -26,6 +26,12 @@ test-nightly: setup ## all tests, with every kill, damage, resume and seed of do
 	DOCRE_STREAM_DOCUMENTS=1000000 cargo test --locked $(FEATURES) --lib more_documents_than_fit
 test-interop: build ## checkpoints open in transformers, shards in pyarrow; launch files are valid
 	cluster/test-interop.sh $(BINARY)
+wheel: setup      ## the wheel of the Python package, into target/wheels
+	cluster/wheel.sh
+test-python: build ## the Python package, around the release binary
+	cluster/test-wheel.sh $(BINARY)
+test-wheel: setup ## the same around the binary of the wheel, without MPI
+	cluster/test-wheel.sh
 bench-hf: build   ## tokens a second of a BERT beside transformers on the CPU (LENGTH=512)
 	$$(cluster/interop-env.sh) cluster/bench_hf.py $(BINARY) $(LENGTH)
 test-gpu-check: build ## the check of a machine with a GPU, shortened on the CPU

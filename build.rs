@@ -19,11 +19,21 @@ fn main() {
     compile_shim(&torch);
     write_tables();
     declare_conditions();
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", torch.join("lib").display());
+    set_search_path(&torch);
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
     println!("cargo:rustc-link-lib=gomp");
     println!("cargo:rustc-env=DOCRE_LIBTORCH={LIBTORCH_VERSION}");
+}
+
+/// Where the program looks for libtorch when it starts: the folder it was linked with, or what
+/// `DOCRE_RPATH` says. Empty, as in a wheel, it names none; `LD_LIBRARY_PATH` then must.
+fn set_search_path(torch: &Path) {
+    println!("cargo:rerun-if-env-changed=DOCRE_RPATH");
+    let path = env::var("DOCRE_RPATH").unwrap_or_else(|_| torch.join("lib").display().to_string());
+    if !path.is_empty() {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{path}");
+    }
 }
 
 /// Tells the tests what this machine has. A test that cannot run here is ignored with its reason.

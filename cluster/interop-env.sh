@@ -17,14 +17,9 @@ venv=$cache/$name-3
 # An environment of an earlier version is brought up to date in place: torch is large.
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
     {
-        if ! python3 -c 'import ensurepip' 2>/dev/null; then
-            sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo
-            $sudo apt-get update -qq
-            $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
-        fi
         mkdir -p "$cache"
         find "$cache" -maxdepth 1 -name "$name-*" ! -path "$venv" -exec rm -rf {} +
-        [ -e "$venv/ready" ] || { rm -rf "$venv"; python3 -m venv "$venv"; }
+        [ -e "$venv/ready" ] || "$(dirname "$0")/new-venv.sh" "$venv"
         "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
         touch "$venv/ready"
         echo "${packages[*]}" >"$venv/packages"

@@ -7,7 +7,8 @@
 //! * `<!-- run: COMMANDS -->`: these are run in its place, mostly the same with smaller settings.
 //! * `<!-- file: NAME -->`: it becomes a file that later blocks of the page use.
 //!
-//! Not for: what the commands compute (`cli.rs`). Python examples run in `make test-interop`.
+//! Not for: what the commands compute (`cli.rs`). Python examples run in `make test-interop` and
+//! `make test-python`.
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
 #[allow(dead_code, reason = "other tests use the rest")]
