@@ -146,6 +146,9 @@ fn an_export_is_checked_wherever_it_goes() {
     let done = place.asked("check org/other");
     assert_eq!(done.status.code(), Some(64));
     assert!(told(&done).contains("it has no MANIFEST.json"), "{}", told(&done));
+    let leaving = br#"{"files": {"../../x": {}}}"#;
+    place.hub.put("org/leaving", &[("config.json", b"{}"), ("MANIFEST.json", leaving)]);
+    place.bad("check org/leaving", &["names a file outside the checkpoint", "../../x"]);
 
     // What is not there any more, and what never was.
     let damaged = place.path("elsewhere/heads.safetensors");

@@ -119,3 +119,28 @@ impl FileSeal {
         fingerprint(path).map(|(bytes, blake3)| Self { bytes, blake3 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_lists_files_of_the_folder_and_of_folders_inside_it() {
+        for name in ["docre.json", "self-test/expected.json"] {
+            assert!(is_inside(name), "{name}");
+        }
+        for name in ["", ".", "..", "../a", "a/../b", "/a", ".hidden", "a/b/c"] {
+            assert!(!is_inside(name), "{name}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b/c"] {
+            write_whole(&folder.path().join(name), name.as_bytes()).unwrap();
+        }
+        seal(&super::super::disk::LocalDisk, folder.path()).unwrap();
+        let sealed = Seal::check(folder.path()).unwrap();
+        assert_eq!(sealed.files.keys().collect::<Vec<_>>(), ["a", "b/c"]);
+        fs_err::write(folder.path().join("b/c"), "other").unwrap();
+        let error = Seal::check(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("b/c"), "{error}");
+    }
+}
