@@ -47,8 +47,8 @@ impl DocumentFormat for Jsonl {
     }
 }
 
-/// The document of a line.
-fn parse_line(
+/// The document of a line; `path` is for messages, and for the title of a line without one.
+pub(super) fn parse_line(
     path: &Path,
     Record { text, row, line }: Record<'_>,
     options: &ReadOptions,
