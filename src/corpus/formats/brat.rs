@@ -328,6 +328,15 @@ mod tests {
             assert!(error.exit_code() == 65 && error.hint().is_some(), "{error}");
             assert!(error.to_string().contains(problem), "{problem}: {error}");
         }
+        for (text, line, hint) in [
+            ("Äda Bo.", "5 7\tBo", "bytes of UTF-8"),
+            ("𝔸da Bo.", "5 7\tBo", "units of UTF-16"),
+            ("a\r\nBo c.", "2 4\tBo", "line break"),
+        ] {
+            let error = read(text, &format!("T1\tPER {line}\n")).unwrap_err();
+            let said = error.hint().unwrap();
+            assert!(said.contains(hint) && error.to_string().contains("line 1"), "{error}: {said}");
+        }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         let read = || Brat.read(&path, &ReadOptions::default(), &mut |_| Ok(()));

@@ -75,7 +75,7 @@ pub fn read_one(source: &Path, text: &str, row: usize) -> Result<LoneDocument> {
         let document = docred::parse(source, record)?;
         return Ok(LoneDocument { document, from_text: false });
     }
-    let (document, _) = jsonl::parse(source, record, &ReadOptions::default())?;
+    let (document, _) = jsonl::parse_line(source, record, &ReadOptions::default())?;
     let document = Document { facts: None, ..document };
     Ok(LoneDocument { document, from_text: shape.text })
 }

@@ -75,11 +75,16 @@ impl Dictionary {
     ///
     /// # Errors
     /// A [`DataError`] naming file and row of a line that cannot be read, or of an identifier with
-    /// two types; a recipe error for more names than an automaton holds; I/O errors.
+    /// two types, and a file without any name; a recipe error for more names than an automaton
+    /// holds; I/O errors.
     pub fn load(paths: &[PathBuf], ignore_case: bool) -> Result<Self> {
         let mut building = Building { ignore_case, ..Building::default() };
         for path in paths {
+            let lines = building.lines;
             building.read(path)?;
+            if building.lines == lines {
+                return Err(DataError::new(path, "the file holds no name").hint(HINT).into());
+            }
         }
         if building.nameless > 0 {
             let count = building.nameless;
@@ -203,6 +208,8 @@ struct Building {
     by_id: HashMap<Box<str>, u32>,
     exact: HashMap<Box<str>, Vec<u32>>,
     folded: HashMap<Box<str>, Vec<u32>>,
+    /// Lines with names.
+    lines: usize,
     /// Names without a letter or digit.
     nameless: usize,
 }
@@ -284,6 +291,7 @@ impl Building {
             }
         }
         names.iter().for_each(|name| self.add_name(name, thing));
+        self.lines += 1;
         Ok(())
     }
 

@@ -37,7 +37,7 @@ impl DocumentFormat for Jsonl {
         options: &ReadOptions,
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
-        let parse = |record: Record<'_>| parse(path, record, options);
+        let parse = |record: Record<'_>| parse_line(path, record, options);
         read_documents(path, Unit::Line, options, &parse, each)
     }
 
@@ -47,8 +47,8 @@ impl DocumentFormat for Jsonl {
     }
 }
 
-/// The document of a line, with the label rows that made no fact.
-pub(super) fn parse(
+/// The document of a line; `path` is for messages, and for the title of a line without one.
+pub(super) fn parse_line(
     path: &Path,
     Record { text, row, line }: Record<'_>,
     options: &ReadOptions,
