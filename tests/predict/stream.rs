@@ -129,7 +129,7 @@ fn damaged(document: &Value) -> Vec<(Vec<u8>, &'static str)> {
         (format!("[{document}]").into_bytes(), "a list"),
         (b"17".to_vec(), "JSON"),
         (b"null".to_vec(), "JSON"),
-        (b"{}".to_vec(), "missing field"),
+        (b"{}".to_vec(), "neither `text` nor `sentences`"),
         (b"{\"title\": NaN}".to_vec(), "JSON"),
         (with("sents", json!("text")), "invalid type"),
         (with("vertexSet", json!([[]])), "no mentions"),
