@@ -257,10 +257,11 @@ mod tests {
     ];
 
     /// Flags with the name of a recipe key that a verb with `--set` does not take from the recipe.
-    const UNRELATED: [(&str, &str, &str); 5] = [
+    const UNRELATED: [(&str, &str, &str); 6] = [
         ("bench", "precision", "of the stages; `bench systems` follows the recipe"),
         ("bench", "tokenizer", "of the stages; `bench systems` follows the recipe"),
         ("finetune", "dev", "holds shards; `data` is refused because of --train"),
+        ("submit", "memory", "of a machine; `data.memory` is for documents"),
         ("submit", "seeds", "only in array-of-seeds, which checks it"),
         ("submit", "tasks", "of a machine, one for each rank"),
     ];

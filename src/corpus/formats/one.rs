@@ -13,7 +13,7 @@ use super::{docred, jsonl};
 use crate::base::json_stream;
 use crate::base::records::Record;
 use crate::corpus::Document;
-use crate::{DataError, Result};
+use crate::{DataError, Error, Result};
 
 /// A document that stands alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +28,9 @@ pub struct LoneDocument {
 #[derive(Deserialize)]
 #[serde(expecting = "a document as a JSON object")]
 struct Shape {
-    #[serde(default, deserialize_with = "given")]
-    title: bool,
+    /// Whether it holds something; `None` where the field is not there.
+    #[serde(default, deserialize_with = "held")]
+    title: Option<bool>,
     #[serde(default, deserialize_with = "given")]
     id: bool,
     #[serde(default, deserialize_with = "given")]
@@ -40,9 +41,14 @@ struct Shape {
     vertex_set: bool,
 }
 
-/// Whether a field is there, whatever it holds.
+/// Whether a field that is there holds something.
+fn held<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    given(deserializer).map(Some)
+}
+
+/// Whether a field holds something.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
+    Option::<IgnoredAny>::deserialize(deserializer).map(|value| value.is_some())
 }
 
 /// Reads the document of line `row` (from 0) of `source`. Without a title it is called `line N`,
@@ -63,13 +69,8 @@ pub fn read_one(source: &Path, text: &str, row: usize) -> Result<LoneDocument> {
         return Err(DataError::new(source, problem).row(row).hint(hint).into());
     }
     let shape: Shape = json_stream::parse_line(source, text, row, row)?;
-    let titled = match text.strip_suffix('}') {
-        Some(fields) if !(shape.title || shape.id && shape.text) => {
-            let comma = if fields.trim_end().ends_with('{') { "" } else { ", " };
-            Some(format!("{fields}{comma}\"title\": \"line {}\"}}", row + 1))
-        }
-        _ => None,
-    };
+    let named = shape.title == Some(true) || shape.id && shape.text;
+    let titled = if named { None } else { Some(with_title(text, shape.title, row)?) };
     let record = Record { text: titled.as_deref().unwrap_or(text), row, line: row };
     if shape.vertex_set || shape.sents && !shape.text {
         let document = docred::parse(source, record)?;
@@ -78,6 +79,23 @@ pub fn read_one(source: &Path, text: &str, row: usize) -> Result<LoneDocument> {
     let (document, _) = jsonl::parse_line(source, record, &ReadOptions::default())?;
     let document = Document { facts: None, ..document };
     Ok(LoneDocument { document, from_text: shape.text })
+}
+
+/// The object with the title that stands for none; `title` says whether it has such a field.
+fn with_title(text: &str, title: Option<bool>, row: usize) -> Result<String> {
+    let own = format!("line {}", row + 1);
+    match text.strip_suffix('}') {
+        Some(fields) if title.is_none() => {
+            let comma = if fields.trim_end().ends_with('{') { "" } else { ", " };
+            Ok(format!("{fields}{comma}\"title\": \"{own}\"}}"))
+        }
+        _ => {
+            let bug = |error| Error::Bug(format!("an object that was read before: {error}"));
+            let mut fields: serde_json::Map<_, _> = serde_json::from_str(text).map_err(bug)?;
+            fields.insert("title".into(), own.into());
+            Ok(serde_json::Value::from(fields).to_string())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +157,8 @@ mod tests {
         for mut line in [docred(), text()] {
             line.as_object_mut().unwrap().remove("title");
             assert_eq!(read(&line).unwrap().document.title, "line 7");
+            line["title"] = Value::Null;
+            assert_eq!(read(&line).unwrap().document.title, "line 7");
         }
     }
 
@@ -165,7 +185,7 @@ mod tests {
             ("[1]", "is a list"),
             ("{}", "neither `text` nor `sentences`"),
             (r#"{"a": NaN}"#, "not valid JSON"),
-            (r#"{"title": null, "text": "", "entities": []}"#, "field `title`"),
+            (r#"{"title": 3, "text": "", "entities": []}"#, "field `title`"),
             (half, "`vertexSet`"),
             (cut, "line 7"),
             (&no_mentions, "field `vertexSet[0]`"),
