@@ -125,6 +125,9 @@ fn script(page: &str) -> String {
     script
 }
 
+/// A page whose examples need reference data.
+const TUTORIAL: &str = "docs/tutorial.md";
+
 /// Runs all examples of a page in a folder of its own.
 fn run_page(page: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -139,6 +142,9 @@ fn run_page(page: &str) {
     command.args(["-euo", "pipefail", "-c", &script(page)]).env("PATH", path);
     // Threads that wait sleep: on a busy machine, spinning takes ten times as long.
     command.env("OMP_WAIT_POLICY", "passive");
+    if let Some(data) = std::env::var_os("DOCRE_SHARED") {
+        command.env("DATA", Path::new(&data).join("data"));
+    }
     let output = command.current_dir(folder.path()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     let tail: Vec<&str> = stderr.lines().rev().take(20).collect();
@@ -159,10 +165,16 @@ fn examples_for_operators_run() {
 #[test]
 fn examples_of_all_other_pages_run() {
     for page in pages() {
-        if page != "README.md" && page != "docs/operation.md" {
+        if ![TUTORIAL, "README.md", "docs/operation.md"].contains(&page.as_str()) {
             run_page(&page);
         }
     }
+}
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn the_tutorial_runs_on_real_documents() {
+    run_page(TUTORIAL);
 }
 
 #[test]
