@@ -99,16 +99,21 @@ impl ReviewPair {
     pub fn of(document: &Document, head: usize, tail: usize) -> Self {
         let described = |index: usize| {
             let entity = &document.entities[index];
-            let spans = entity.mentions.iter().map(|mention| {
+            let mut spans: Vec<ReviewSpan> = Vec::new();
+            for mention in &entity.mentions {
                 let words = document.sentences.get(mention.sentence).map_or(&[][..], Vec::as_slice);
                 let (start, end) = characters(words, mention.start, mention.end);
-                ReviewSpan { sentence: mention.sentence, start, end }
-            });
+                let span = ReviewSpan { sentence: mention.sentence, start, end };
+                // DocRED names some spans twice.
+                if !spans.contains(&span) {
+                    spans.push(span);
+                }
+            }
             ReviewEntity {
                 entity: index,
                 name: name_of(entity).to_owned(),
                 entity_type: entity.entity_type().to_owned(),
-                mentions: spans.collect(),
+                mentions: spans,
             }
         };
         let text: Vec<String> = document.sentences.iter().map(|words| words.join(" ")).collect();

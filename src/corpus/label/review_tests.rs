@@ -51,6 +51,11 @@ fn a_pair_shows_its_sentences_with_both_entities_marked() {
     assert_eq!(ReviewPair::of(document, 2, 1).excerpt, {
         "[0] Ada saw <tail>Rome</tail> [1] <head>Zoë Byron</head> left"
     });
+    // A span that the document names twice is one.
+    let mut twice = document.clone();
+    let again = twice.entities[0].mentions[0].clone();
+    twice.entities[0].mentions.push(again);
+    assert_eq!(ReviewPair::of(&twice, 0, 2), pair);
     let apart = ReviewPair::of(&documents(&[source("one")])[0], 0, 0);
     assert!(apart.excerpt.contains("saw Rome … [2]"), "{}", apart.excerpt);
 }
