@@ -27,8 +27,8 @@ pub const DECIDING_FLAGS: [(&str, &str); 7] = [
     ("distant", "data"),
 ];
 
-/// A key of a table that flags decide, but which says nothing about what the flags name.
-const FREE_KEY: &str = "data.memory";
+/// Keys of a table that flags decide, but which say nothing about what the flags name.
+const FREE_KEYS: [&str; 2] = ["data.memory", "data.disk"];
 
 /// Keys of the recipe that are given on the command line.
 #[derive(Debug, Args)]
@@ -45,9 +45,9 @@ impl Overrides {
         let has = |flag| verb.get_arguments().any(|argument| argument.get_long() == Some(flag));
         for text in &self.list {
             let key = text.split('=').next().unwrap_or_default().trim();
-            let decided = DECIDING_FLAGS
-                .iter()
-                .find(|(flag, decided)| has(flag) && overlap(key, decided) && key != FREE_KEY);
+            let decided = DECIDING_FLAGS.iter().find(|(flag, decided)| {
+                has(flag) && overlap(key, decided) && !FREE_KEYS.contains(&key)
+            });
             if let Some((flag, decided)) = decided {
                 let message = format!("--set {text}: the flag --{flag} decides `{decided}`");
                 return Err(Error::recipe(message).with_hint(format!("use --{flag} instead")));

@@ -80,7 +80,7 @@ fn shards_in_an_object_store_give_the_same_bits_as_those_of_a_folder() {
     let (here, there) = (results(&place.path("here")), results(&place.path("there")));
     assert!(here == there && !here.is_empty(), "{:?} {:?}", here.keys(), there.keys());
     assert!(server.reset().iter().any(|said| said.starts_with("GET corpus/train-")));
-    pretrain("s3://bucket/corpus", "again");
+    pretrain("s3://bucket/corpus --set data.disk=1GB", "again");
     let again = server.reset();
     let fetched = again.iter().filter(|said| said.starts_with("GET corpus/train-")).count();
     assert_eq!(fetched, 0, "what is on this machine is not fetched again: {again:?}");
