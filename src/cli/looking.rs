@@ -145,7 +145,7 @@ impl InspectVerb {
             print_all(differences(&found).as_bytes())
         } else if path.join("MANIFEST.json").exists() || Checkpoint::is_repository(path) {
             show(&CheckpointFindings::of(&Checkpoint::open(path)?)?, json)
-        } else if path.join("manifest.json").exists() {
+        } else if ShardManifest::is_at(path) {
             show(&ShardFindings::of(path)?, json)
         } else if path.join(run_files::IDENTITY).exists() {
             show(&RunFindings::of(path)?, json)

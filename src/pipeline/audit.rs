@@ -21,7 +21,7 @@ use crate::eval::{
     read_predictions, read_scores,
 };
 use crate::sampling::KeptPairs;
-use crate::shards::{DocumentStore, StoreOptions};
+use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::systems::dsdocre::ModelKind;
 use crate::text::{ScoredPair, Tokenizer, tokenize};
 use crate::train::{Checkpoint, PrecisionChoice};
@@ -56,7 +56,7 @@ pub struct AuditTask {
 /// labels.
 pub fn audit(task: &AuditTask, session: &Session) -> Result<Audit> {
     check_names(&task.denoisers)?;
-    let labelled = if task.distant.is_dir() {
+    let labelled = if is_shards(&task.distant) {
         let store = DocumentStore::open(&task.distant, StoreOptions::default())?;
         (0..store.len()).map(|row| document_of(&store, row)).collect()
     } else {
@@ -78,7 +78,7 @@ pub fn audit(task: &AuditTask, session: &Session) -> Result<Audit> {
         audit.denoisers.push(judge(denoiser, &labels)?);
     }
     if let Some(checkpoint) = &task.checkpoint {
-        let documents = if task.distant.is_dir() { &human.documents } else { &labelled };
+        let documents = if is_shards(&task.distant) { &human.documents } else { &labelled };
         let scores = checkpoint_scores(checkpoint, documents, &labels, session)?;
         audit.denoisers.push(labels.denoiser("checkpoint", &scores));
     }
@@ -91,9 +91,14 @@ fn read(task: &AuditTask, path: &Path) -> Result<GoldDocuments> {
     Ok(file)
 }
 
+/// Whether a path names shards; a folder without a manifest is told when it is opened.
+fn is_shards(path: &Path) -> bool {
+    path.is_dir() || ShardManifest::is_at(path)
+}
+
 fn judge(denoiser: &SystemFile, labels: &DistantLabels<'_>) -> Result<AuditedDenoiser> {
     let SystemFile { name, path } = denoiser;
-    let judged = if path.is_dir() {
+    let judged = if is_shards(path) {
         labels.denoiser(name, &shard_scores(path, labels)?)
     } else if path.extension().is_some_and(|ending| ending == "parquet") {
         labels.denoiser(name, &label_scores(path, labels)?)

@@ -89,8 +89,8 @@ pub struct Recipe {
     pub notes: Vec<String>,
 }
 
-/// Keys of the top level that change no result.
-const FREE: [&str; 4] = ["name", "hang_limit_s", "threads", "checkpoint_mirror"];
+/// Keys that change no result.
+const FREE: [&str; 5] = ["name", "hang_limit_s", "threads", "checkpoint_mirror", "data.disk"];
 
 /// Keys of stages that change no result beyond rounding.
 const FREE_IN_STAGES: [&str; 7] = [

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::remote::at_hand;
+use super::remote::{at_hand, url_of};
 use crate::corpus::RelationSet;
 use crate::distant::{Calibration, CalibrationFit, ClassThresholds, RuleThresholds};
 use crate::text::Tokenizer;
@@ -133,6 +133,12 @@ impl From<&Tokenizer> for TokenizerEntry {
 }
 
 impl ShardManifest {
+    /// Whether a path is to be read as shards: a folder with a manifest, or a place in an object
+    /// store.
+    pub fn is_at(place: &Path) -> bool {
+        url_of(place).is_some() || place.join(FILE).is_file()
+    }
+
     /// Reads `manifest.json` of a folder, or of a prefix in an object store.
     ///
     /// Errors: a data error if there is none, if another version wrote it, or if it contradicts

@@ -43,6 +43,11 @@ struct ShardLink {
     url: String,
 }
 
+/// The URL of a place in an object store.
+pub(super) fn url_of(place: &Path) -> Option<&str> {
+    place.to_str().filter(|url| is_bucket(url))
+}
+
 /// The folder on this machine of the shards that `place` names: that folder itself or, for the URL
 /// of a bucket's prefix, a folder of the cache with everything but the shards. Each call asks the
 /// bucket for the manifest, so that shards that were replaced get a folder of their own.
@@ -50,9 +55,7 @@ struct ShardLink {
 /// # Errors
 /// A data error if there are no shards at the URL; those of the store and of the disk.
 pub(super) fn at_hand(place: &Path) -> Result<PathBuf> {
-    let Some(url) = place.to_str().filter(|url| is_bucket(url)) else {
-        return Ok(place.to_owned());
-    };
+    let Some(url) = url_of(place) else { return Ok(place.to_owned()) };
     let url = url.trim_end_matches('/');
     copied(url, &*open_place(url)?, &cache_folder()?.join("shards"))
 }
@@ -113,11 +116,16 @@ fn copied(url: &str, store: &dyn Store, cache: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Waits for a lock.
+/// Waits for a lock, and says so.
 fn locked(path: &Path) -> Result<FileLock> {
+    let mut has_said = false;
     loop {
         if let Ok(lock) = FileLock::take(path)? {
             return Ok(lock);
+        }
+        if !has_said {
+            say(format!("waiting for another process that holds {}", path.display()));
+            has_said = true;
         }
         std::thread::sleep(PAUSE);
     }

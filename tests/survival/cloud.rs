@@ -84,4 +84,8 @@ fn shards_in_an_object_store_give_the_same_bits_as_those_of_a_folder() {
     let again = server.reset();
     let fetched = again.iter().filter(|said| said.starts_with("GET corpus/train-")).count();
     assert_eq!(fetched, 0, "what is on this machine is not fetched again: {again:?}");
+    // The limit of the disk is no part of what was computed.
+    let said = pretrain("s3://bucket/corpus --resume --set data.disk=2GB", "again");
+    assert!(!said.contains("error"), "{said}");
+    place.verb(1, "inspect s3://bucket/corpus");
 }

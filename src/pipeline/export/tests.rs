@@ -71,7 +71,7 @@ impl Place {
             return self.saved(settings.system(), &new.evidence(stores, evidence).unwrap());
         }
         let mut loaded = new.extractor(stores, &settings.fit(2), false).unwrap();
-        loaded.description.encoder.name = "/home/somebody/minilm".into();
+        loaded.description.encoder.name = "/elsewhere/minilm".into();
         self.saved(settings.system(), &loaded)
     }
 

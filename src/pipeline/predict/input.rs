@@ -70,13 +70,10 @@ impl PredictInput {
         with_words: bool,
         tokenizer: &Tokenizer,
     ) -> Result<Self> {
-        let open = |path: &PathBuf| {
-            let is_folder = || path.join("manifest.json").is_file();
-            match form {
-                Some(PredictForm::Documents(format)) => Ok(file(path, format)),
-                None if !is_folder() => Ok(file(path, Format::DOCRED)),
-                _ => shards(path, with_words, tokenizer),
-            }
+        let open = |path: &PathBuf| match form {
+            Some(PredictForm::Documents(format)) => Ok(file(path, format)),
+            None if !ShardManifest::is_at(path) => Ok(file(path, Format::DOCRED)),
+            _ => shards(path, with_words, tokenizer),
         };
         Ok(Self { inputs: paths.iter().map(open).collect::<Result<_>>()?, with_words })
     }
@@ -164,7 +161,7 @@ impl PredictInput {
                 OpenInput::Shards(store) => {
                     for row in 0..store.len() {
                         let document = store.get(row);
-                        filling.take(pieces(&document), finder, each, &mut |_, _| {
+                        filling.take(stored_words(&document), finder, each, &mut |_, _| {
                             let original = self.with_words.then(|| in_words(&document));
                             let tokenized = TokenizedDocument {
                                 facts: Vec::new(),
@@ -211,7 +208,8 @@ fn words(document: &Document) -> usize {
     document.num_words() + pairs
 }
 
-fn pieces(document: &TokenizedDocument) -> usize {
+/// The same of a stored document.
+fn stored_words(document: &TokenizedDocument) -> usize {
     let pairs = document.candidates.as_ref().map_or(document.num_pairs(), Vec::len);
     document.num_words() + pairs
 }
