@@ -1,6 +1,7 @@
 """Tokens a second of a BERT in transformers, as a careful user would run it: SDPA, batches without
-padding, autocast for bfloat16. Rounds of this program stand between rounds of transformers, so that a
-busy machine slows both.
+padding, autocast for bfloat16. Training is measured with dropout 0.1, as BERT's configuration has it,
+and without. Rounds of this program stand between rounds of transformers, so that a busy machine slows
+both.
 
 usage: bench_hf.py BINARY [LENGTH] (`make bench-hf` brings the environment)
 """
@@ -19,50 +20,61 @@ binary, length = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 512
 TOKENS, VOCABULARY, ROUNDS = 4096, 8192, 3
 torch.set_num_threads(1)
 torch.manual_seed(7)
-config = BertConfig(
-    vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=4, num_attention_heads=4,
-    intermediate_size=1024, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-)
-config._attn_implementation = "sdpa"
-model = BertModel(config, add_pooling_layer=False)
+TRAININGS = [0.1, 0.0]  # dropout
+
+
+def bert(dropout):
+    config = BertConfig(
+        vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=4, num_attention_heads=4,
+        intermediate_size=1024, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+    )
+    config._attn_implementation = "sdpa"
+    return BertModel(config, add_pooling_layer=False)
+
+
+models = {dropout: bert(dropout) for dropout in TRAININGS}
 batch = torch.randint(0, VOCABULARY, ((TOKENS + length - 1) // length, length))
 
 
-def seconds(train, half):
-    """The time of one pass over the batch."""
-    start = time.perf_counter()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half), torch.set_grad_enabled(train):
-        states = model(input_ids=batch).last_hidden_state
-    if train:
-        model.zero_grad(set_to_none=True)
-        states.float().sum().backward()
-    return time.perf_counter() - start
+def theirs(train, half, dropout):
+    """Tokens a second of transformers."""
+    model = models[dropout].train(train)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half), torch.set_grad_enabled(train):
+            states = model(input_ids=batch).last_hidden_state
+        if train:
+            model.zero_grad(set_to_none=True)
+            states.float().sum().backward()
+        times.append(time.perf_counter() - start)
+    return batch.numel() / statistics.median(times[1:])
 
 
-def ours(precision):
+def ours(precision, dropout):
     """Tokens a second of this program, forward and in training."""
     with tempfile.TemporaryDirectory() as work:
         table = pathlib.Path(work, "table.json")
         line = [binary, "bench", "encoders", "--encoder", "mini", "--threads", "1", "--device", "cpu",
-                "--precision", precision, "--length", str(length), "--json", str(table)]
+                "--precision", precision, "--length", str(length), "--dropout", str(dropout),
+                "--json", str(table)]
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
         row = json.loads(table.read_text())["rows"][0]
         return row["forward"], row["training"]
 
 
 print(f"BERT, 4 layers of 256, one thread, documents of {length} pieces, tokens a second")
-print(f"{'':<8}{'transformers':>26}{'this program':>26}{'ratio':>18}")
+print(f"{'':<28}{'transformers':>14}{'this program':>14}{'ratio':>8}")
 for precision, half in [("fp32", False), ("bf16", True)]:
-    theirs, own = ([], []), ([], [])
+    rows = {"forward": ([], [])} | {f"training, dropout {p}": ([], []) for p in TRAININGS}
     for _ in range(ROUNDS):
-        for index, train in enumerate([False, True]):
-            model.train(train)
-            times = [seconds(train, half) for _ in range(4)][1:]
-            theirs[index].append(batch.numel() / statistics.median(times))
-        for index, rate in enumerate(ours(precision)):
-            own[index].append(rate)
-    theirs = [statistics.median(rates) for rates in theirs]
-    own = [statistics.median(rates) for rates in own]
-    ratios = [a / b for a, b in zip(own, theirs)]
-    print(f"{precision:<8}{theirs[0]:>13.0f}{theirs[1]:>13.0f}{own[0]:>13.0f}{own[1]:>13.0f}"
-          f"{ratios[0]:>9.2f}{ratios[1]:>9.2f}")
+        rows["forward"][0].append(theirs(False, half, 0.0))
+        for dropout in TRAININGS:
+            name = f"training, dropout {dropout}"
+            rows[name][0].append(theirs(True, half, dropout))
+            forward, training = ours(precision, dropout)
+            rows["forward"][1].append(forward)
+            rows[name][1].append(training)
+    for name, sides in rows.items():
+        other, own = (statistics.median(rates) for rates in sides)
+        print(f"{precision + ' ' + name:<28}{other:>14.0f}{own:>14.0f}{own / other:>8.2f}")

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tch::{Cuda, Device, Kind};
+use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::encoders::{Encoder, EncoderSpec, Pass, TokenStream, build};
 use crate::torch::Parameters;
+use crate::torch::dropout::Dropout;
 use crate::torch::precision::Precision;
 use crate::torch::rng::Generator;
 use crate::{Error, Result};
@@ -35,6 +36,8 @@ pub struct EncodersBench {
     pub variants: Vec<(String, Value)>,
     /// Pieces of each document.
     pub length: usize,
+    /// Dropout of states and of attention in training.
+    pub dropout: f64,
 }
 
 /// An encoder's speed.
@@ -57,6 +60,8 @@ pub struct EncoderRow {
 pub struct EncoderTable {
     /// Pieces of each document.
     pub length: usize,
+    /// Dropout in training.
+    pub dropout: f64,
     /// Number format of the products.
     pub precision: String,
     /// Keys of `config.json` that differ from the presets in every row.
@@ -67,10 +72,17 @@ pub struct EncoderTable {
 
 impl fmt::Display for EncoderTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { length, precision, settings, rows } = self;
+        let Self { length, dropout, precision, settings, rows } = self;
         let settings: String =
             settings.iter().map(|(key, value)| format!("{key} = {value}, ")).collect();
-        writeln!(f, "documents of {length} pieces, {precision}, {settings}tokens a second")?;
+        let dropout = match dropout {
+            0.0 => String::new(),
+            p => format!("dropout {p}, "),
+        };
+        writeln!(
+            f,
+            "documents of {length} pieces, {precision}, {dropout}{settings}tokens a second"
+        )?;
         let first = rows.first().map_or("", |row| row.encoder.as_str());
         let names = rows.iter().map(|row| row.encoder.len());
         let width = 2 + names.max().unwrap_or(0);
@@ -103,10 +115,11 @@ impl EncodersBench {
     pub fn run(&self, device: Device, precision: Precision) -> Result<EncoderTable> {
         let mut entrants = self.entrants(device)?;
         let stream = stream(self.length as i64, device)?;
+        let passes = [Pass::inference(precision), self.training(&stream, precision)?];
         for round in 0..=ROUNDS {
             for entrant in &mut entrants {
-                for (seconds, train) in entrant.seconds.iter_mut().zip([false, true]) {
-                    let took = pass(&*entrant.encoder, &stream, train, precision)?;
+                for (seconds, pass) in entrant.seconds.iter_mut().zip(&passes) {
+                    let took = time(&*entrant.encoder, &stream, pass)?;
                     if round > 0 {
                         seconds.push(took);
                     }
@@ -133,6 +146,7 @@ impl EncodersBench {
         });
         Ok(EncoderTable {
             length: self.length,
+            dropout: self.dropout,
             precision: format!("{precision:?}"),
             settings: self.settings.clone(),
             rows: rows.collect(),
@@ -141,6 +155,16 @@ impl EncodersBench {
 }
 
 impl EncodersBench {
+    fn training(&self, stream: &TokenStream, precision: Precision) -> Result<Pass> {
+        let tokens = stream.segments.tokens();
+        let keys: Vec<i64> =
+            (0..tokens).map(|at| Dropout::token_key(1, 0, 0, at.cast_unsigned())).collect();
+        let keys = Tensor::f_from_slice(&keys)?;
+        let masks = || Dropout::new(self.dropout, keys.shallow_clone()).map(Some);
+        let (hidden_dropout, attention_dropout) = (masks()?, masks()?);
+        Ok(Pass { train: true, hidden_dropout, attention_dropout, precision })
+    }
+
     /// The encoders, each with its variants behind it.
     fn entrants(&self, device: Device) -> Result<Vec<Entrant>> {
         let mut entrants = Vec::new();
@@ -201,18 +225,12 @@ fn stream(length: i64, device: Device) -> Result<TokenStream> {
 }
 
 /// The seconds of one pass.
-fn pass(
-    encoder: &dyn Encoder,
-    stream: &TokenStream,
-    train: bool,
-    precision: Precision,
-) -> Result<f64> {
+fn time(encoder: &dyn Encoder, stream: &TokenStream, pass: &Pass) -> Result<f64> {
     let start = Instant::now();
-    let pass = Pass { train, ..Pass::inference(precision) };
-    if train {
-        encoder.encode(stream, &pass)?.f_sum(Kind::Float)?.f_backward()?;
+    if pass.train {
+        encoder.encode(stream, pass)?.f_sum(Kind::Float)?.f_backward()?;
     } else {
-        let _states = tch::no_grad(|| encoder.encode(stream, &pass))?;
+        let _states = tch::no_grad(|| encoder.encode(stream, pass))?;
     }
     if let Device::Cuda(index) = stream.ids.device() {
         Cuda::synchronize(index as i64);
@@ -239,6 +257,7 @@ mod tests {
             settings: settings.as_object().unwrap().clone(),
             variants: variants.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect(),
             length: 64,
+            dropout: 0.1,
         }
     }
 
@@ -261,7 +280,12 @@ mod tests {
         assert_eq!(table.rows[0].shares, [1.0, 1.0]);
         assert!(table.rows.iter().all(|row| row.forward > row.training && row.training > 0.0));
         let told = table.to_string();
-        assert!(told.contains("of tiny") && told.contains("num_hidden_layers = 3, "), "{told}");
+        assert!(
+            told.contains("of tiny")
+                && told.contains("dropout 0.1, ")
+                && told.contains("num_hidden_layers = 3, "),
+            "{told}"
+        );
         let layers = bench.entrants(Device::Cpu).unwrap();
         assert!(layers.iter().all(|row| row.encoder.facts().layers == Some(3)));
     }

@@ -143,6 +143,9 @@ pub struct BenchVerb {
     /// encoders: pieces of each document [default: 512]
     #[arg(long, value_name = "N")]
     length: Option<usize>,
+    /// encoders: dropout of states and of attention in training
+    #[arg(long, value_name = "P", default_value = "0")]
+    dropout: f64,
     /// encoders: measure presets that have this key of config.json with this value too; may be
     /// repeated, each for itself. (--set KEY=VALUE sets a key of config.json in all rows.)
     #[arg(long = "variant", value_name = "KEY=VALUE")]
@@ -157,8 +160,9 @@ pub struct BenchVerb {
 impl BenchVerb {
     pub fn run(self) -> Result<()> {
         let [systems, encoders] = ["systems", "encoders"].map(|name| self.options.names == [name]);
-        if !encoders && (self.length.is_some() || !self.variants.is_empty()) {
-            return Err(Error::recipe("--length and --variant need `bench encoders`"));
+        let of_encoders = self.length.is_some() || !self.variants.is_empty() || self.dropout != 0.0;
+        if !encoders && of_encoders {
+            return Err(Error::recipe("--length, --dropout and --variant need `bench encoders`"));
         }
         if !systems && (self.overfit || self.recipe.is_some() || !self.systems.is_empty()) {
             return Err(Error::recipe("--recipe, --systems and --overfit need `bench systems`"));
@@ -195,6 +199,7 @@ impl BenchVerb {
             variants: self.variants.iter().map(of_flag("--variant")).collect::<Result<_>>()?,
             encoders: self.options.encoders,
             length: self.length.unwrap_or(512).max(1),
+            dropout: self.dropout,
         };
         self.machine.session()?.run(|session| {
             let table = bench.run(session.device, session.precision(self.options.precision))?;

@@ -105,6 +105,6 @@ impl Layer for WithConvolution {
     ) -> Result<Tensor> {
         let own = self.layer.finish(states, context, stream, pass, salt)?;
         let beside = self.convolution.forward(states, stream, pass)?;
-        self.convolution.norm.forward(&own.f_add(&beside)?)
+        self.convolution.norm.forward_sum(&own, &beside, None, 0)
     }
 }

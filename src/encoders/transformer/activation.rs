@@ -2,7 +2,9 @@
 
 use tch::Tensor;
 
+use crate::torch::Precision;
 use crate::torch::kernels::activations::Activation;
+use crate::torch::nn::Linear;
 use crate::{Error, Result};
 
 /// An activation of a feed-forward network.
@@ -31,6 +33,17 @@ impl HiddenAct {
             _ => Err(Error::recipe(format!("`{key}` is `{name}`")).with_hint(
                 "the known activations are gelu, gelu_new, gelu_pytorch_tanh, relu, silu and tanh",
             )),
+        }
+    }
+
+    /// A linear layer, then the function of every element.
+    ///
+    /// # Errors
+    /// If the widths differ.
+    pub fn of_linear(self, map: &Linear, x: &Tensor, precision: Precision) -> Result<Tensor> {
+        match self {
+            Self::Kernel(activation) => map.forward_activated(x, precision, activation),
+            _ => self.apply(&map.forward_in(x, precision)?),
         }
     }
 

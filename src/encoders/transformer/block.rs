@@ -7,7 +7,6 @@ use super::activation::HiddenAct;
 use super::network::Layer;
 use crate::Result;
 use crate::encoders::{Pass, TokenStream};
-use crate::torch::dropout::dropout;
 use crate::torch::nn::{LayerNorm, Linear, SelfAttention};
 use crate::torch::{Init, Parameters, Slot};
 
@@ -129,12 +128,9 @@ impl Layer for PostNorm {
         let [drops_attention, drops_output] =
             self.drops.map(|drops| pass.hidden_dropout.as_ref().filter(|_| drops));
         let attended = self.attention_output.forward_in(context, pass.precision)?;
-        let attended = dropout(&attended, drops_attention, salt + 1)?;
-        let x = self.attention_norm.forward(&states.f_add(&attended)?)?;
-        let inner = self.inner.forward_in(&x, pass.precision)?;
-        let inner = self.activation.apply(&inner)?;
+        let x = self.attention_norm.forward_sum(states, &attended, drops_attention, salt + 1)?;
+        let inner = self.activation.of_linear(&self.inner, &x, pass.precision)?;
         let output = self.output.forward_in(&inner, pass.precision)?;
-        let output = dropout(&output, drops_output, salt + 2)?;
-        self.norm.forward(&x.f_add(&output)?)
+        self.norm.forward_sum(&x, &output, drops_output, salt + 2)
     }
 }

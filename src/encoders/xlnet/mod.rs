@@ -203,12 +203,11 @@ impl Layer for XlNetLayer {
     ) -> Result<Tensor> {
         let (kind, masks) = (pass.precision.kind(), pass.hidden_dropout.as_ref());
         let output = self.output.f_flatten(1, 2)?.f_to_kind(kind)?;
-        let attended =
-            dropout(&linear(&context.f_to_kind(kind)?, &output, None)?, masks, salt + 1)?;
-        let x = self.attention_norm.forward(&states.f_add(&attended)?)?;
-        let inner = self.activation.apply(&self.inner.forward_in(&x, pass.precision)?)?;
+        let attended = linear(&context.f_to_kind(kind)?, &output, None)?;
+        let x = self.attention_norm.forward_sum(states, &attended, masks, salt + 1)?;
+        let inner = self.activation.of_linear(&self.inner, &x, pass.precision)?;
         let inner = dropout(&inner, masks, INNER_SALT + salt)?;
-        let output = dropout(&self.outer.forward_in(&inner, pass.precision)?, masks, salt + 2)?;
-        self.norm.forward(&x.f_add(&output)?)
+        let output = self.outer.forward_in(&inner, pass.precision)?;
+        self.norm.forward_sum(&x, &output, masks, salt + 2)
     }
 }

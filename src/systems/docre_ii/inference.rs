@@ -235,6 +235,6 @@ impl FeedForward {
 
     fn forward(&self, x: &Tensor, m: &Tensor, run: &ModulePass, salt: u64) -> Result<Tensor> {
         let inner = self.outer.forward(&self.inner.forward(m)?.f_relu()?)?;
-        self.norm.forward(&x.f_add(&dropout(&inner, run.drop.map(|drop| &drop.pairs), salt)?)?)
+        self.norm.forward_sum(x, &inner, run.drop.map(|drop| &drop.pairs), salt)
     }
 }

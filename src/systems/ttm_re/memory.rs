@@ -162,9 +162,9 @@ impl MemoryLayer {
         let qkv = self.projection.forward_in(x, precision)?.f_view([-1, 3, self.heads, width])?;
         let mixed = varlen_attention(&qkv, segments, &ScoreTerms::plain(width), None, 0)?;
         let attended = self.output.forward_in(&mixed, precision)?;
-        let x = self.norms[0].forward(&x.f_add(&attended.f_to_kind(Kind::Float)?)?)?;
+        let x = self.norms[0].forward_sum(x, &attended, None, 0)?;
         let inner = self.first.forward_in(&x, precision)?.f_relu()?;
-        let outer = self.second.forward_in(&inner, precision)?.f_to_kind(Kind::Float)?;
-        self.norms[1].forward(&x.f_add(&outer)?)
+        let outer = self.second.forward_in(&inner, precision)?;
+        self.norms[1].forward_sum(&x, &outer, None, 0)
     }
 }

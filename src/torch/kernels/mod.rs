@@ -9,6 +9,7 @@ pub mod attention;
 pub mod bags;
 pub mod context;
 pub mod grouped;
+pub mod norms;
 mod padded;
 pub mod pairs;
 pub mod products;

@@ -9,8 +9,9 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
+use crate::torch::shim::tables::Activation;
 use crate::torch::shim::{
-    docre_batched_product, docre_half_linear, docre_product, pointer, produce,
+    docre_batched_product, docre_half_linear, docre_half_product, docre_product, pointer, produce,
 };
 
 /// x·weightᵀ + bias; x `[.., in]`, weight `[out, in]`, bias `[out]` → `[.., out]`, of the kind of
@@ -30,11 +31,15 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     Ok(x.f_linear(&weight.f_to_kind(x.kind())?, bias.as_ref())?)
 }
 
-/// [`linear`] in bfloat16 over weights of 32 bits on a GPU; x may be of 32 bits, too.
+/// [`linear`] in bfloat16 over weights of 32 bits; x may be of 32 bits, too, and its gradient then
+/// is.
 ///
 /// # Errors
 /// As [`linear`].
 pub fn half_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if x.device() == Device::Cpu {
+        return half_product(x, weight, bias, true, None);
+    }
     let mut shape = x.size();
     let rows = x.f_flatten(0, -2)?;
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
@@ -45,6 +50,22 @@ pub fn half_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result
         *last = width;
     }
     Ok(out.f_view(&shape[..])?)
+}
+
+/// [`half_linear`], then a function of every element.
+///
+/// # Errors
+/// As [`linear`].
+pub fn half_linear_activated(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    function: Activation,
+) -> Result<Tensor> {
+    if x.device() == Device::Cpu {
+        return half_product(x, weight, bias, true, Some(function));
+    }
+    function.apply(&half_linear(x, weight, bias)?)
 }
 
 /// x·weight; x `[.., in]`, weight `[in, out]` → `[.., out]`.
@@ -105,9 +126,26 @@ pub(super) fn has_kernel(x: &Tensor) -> bool {
 }
 
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, turned: bool) -> Result<Tensor> {
+    if x.kind() == Kind::BFloat16 {
+        return half_product(x, weight, bias, turned, None);
+    }
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
     produce(|out| unsafe {
         docre_product(x.as_ptr(), weight.as_ptr(), pointer(bias), turned.into(), out)
+    })
+}
+
+fn half_product(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    turned: bool,
+    function: Option<Activation>,
+) -> Result<Tensor> {
+    let number = function.map_or(-1, |function| function as i64);
+    // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+    produce(|out| unsafe {
+        docre_half_product(x.as_ptr(), weight.as_ptr(), pointer(bias), turned.into(), number, out)
     })
 }
 
@@ -183,6 +221,47 @@ mod tests {
                     // Results are rounded, and so is the gradient that comes from above.
                     assert!(far < 0.006 * largest, "{rows} {inner} {columns} {part}: {far}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_with_a_function_is_the_function_of_the_product() {
+        let mut generator = Generator::of_test(9);
+        for (rows, inner, columns) in [(1, 1, 1), (40, 33, 70), (260, 300, 128)] {
+            let (x, weight, bias) = (
+                generator.randn([rows, inner]),
+                generator.randn([columns, inner]) / (inner as f64).sqrt(),
+                generator.randn([columns]),
+            );
+            for function in
+                [Activation::Gelu, Activation::GeluTanh, Activation::Tanh, Activation::Sigmoid]
+            {
+                let pass = |fused: bool, x: &Tensor| {
+                    let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
+                    let leaves = [x, &weight, &bias].map(leaf);
+                    let [x, weight, bias] = &leaves;
+                    let out = if fused {
+                        half_linear_activated(x, weight, Some(bias), function).unwrap()
+                    } else {
+                        function.apply(&half_linear(x, weight, Some(bias)).unwrap()).unwrap()
+                    };
+                    let loss = (&out * upstream(&out)).sum(Kind::Float);
+                    let gradients = Tensor::run_backward(&[loss], &leaves, false, false);
+                    std::iter::once(out.detach()).chain(gradients).collect::<Vec<_>>()
+                };
+                // Rows of 32 bits are rounded first, and their gradient is not rounded.
+                let short = x.to_kind(Kind::BFloat16);
+                assert_eq!(pass(true, &x), pass(false, &x));
+                assert_eq!(pass(true, &short), pass(false, &short));
+                let (wide, narrow) = (pass(true, &x), pass(true, &short));
+                assert_eq!(wide[1].to_kind(Kind::BFloat16), narrow[1]);
+                assert_eq!((&wide[0], &wide[2..]), (&narrow[0], &narrow[2..]));
+                // Without gradients nothing is kept, and the result is the same.
+                let alone = tch::no_grad(|| {
+                    half_linear_activated(&x, &weight, Some(&bias), function).unwrap()
+                });
+                assert_eq!(alone, wide[0]);
             }
         }
     }

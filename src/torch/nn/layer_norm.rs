@@ -3,6 +3,8 @@
 use tch::{Kind, Tensor};
 
 use crate::Result;
+use crate::torch::dropout::Dropout;
+use crate::torch::kernels::norms::{Added, sum_norm};
 use crate::torch::{Init, Parameters, Slot};
 
 /// Layer normalisation over the last axis, always in 32 bits.
@@ -58,12 +60,22 @@ impl LayerNorm {
     /// # Errors
     /// If the widths differ.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(
-            self.weight.size(),
-            Some(&self.weight),
-            self.bias.as_ref(),
-            self.eps,
-            false,
-        )?)
+        sum_norm(&x.f_to_kind(Kind::Float)?, None, &self.weight, self.bias.as_ref(), self.eps)
+    }
+
+    /// The norm of x + dropout(y); all are [tokens, width]. `salt` names the place of the mask in
+    /// the network.
+    ///
+    /// # Errors
+    /// If the widths differ.
+    pub fn forward_sum(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        dropout: Option<&Dropout>,
+        salt: u64,
+    ) -> Result<Tensor> {
+        let added = Some(Added { y, dropout, salt });
+        sum_norm(&x.f_to_kind(Kind::Float)?, added, &self.weight, self.bias.as_ref(), self.eps)
     }
 }

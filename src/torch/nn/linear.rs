@@ -1,8 +1,9 @@
 //! Linear layers.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use crate::torch::kernels::products::{half_linear, linear};
+use crate::torch::kernels::activations::Activation;
+use crate::torch::kernels::products::{half_linear, half_linear_activated, linear};
 use crate::torch::{Init, Parameters, Precision, Slot};
 use crate::{Error, Result};
 
@@ -103,10 +104,26 @@ impl Linear {
     /// # Errors
     /// If the widths differ.
     pub fn forward_in(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
-        if precision == Precision::Bf16 && x.device().is_cuda() {
-            return half_linear(x, &self.weight, self.bias.as_ref());
+        match precision {
+            Precision::Bf16 => half_linear(x, &self.weight, self.bias.as_ref()),
+            Precision::Fp32 => linear(&x.f_to_kind(Kind::Float)?, &self.weight, self.bias.as_ref()),
         }
-        linear(&x.f_to_kind(precision.kind())?, &self.weight, self.bias.as_ref())
+    }
+
+    /// The same, then a function of every element.
+    ///
+    /// # Errors
+    /// If the widths differ.
+    pub fn forward_activated(
+        &self,
+        x: &Tensor,
+        precision: Precision,
+        function: Activation,
+    ) -> Result<Tensor> {
+        match precision {
+            Precision::Bf16 => half_linear_activated(x, &self.weight, self.bias.as_ref(), function),
+            Precision::Fp32 => function.apply(&self.forward(x)?),
+        }
     }
 
     /// Σ over parts of x_i W_iᵀ + b, where W is cut along its inputs: the layer's value for [x_1;

@@ -7,7 +7,9 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "checks.hpp"
 #include "simd.hpp"
@@ -87,8 +89,8 @@ struct Sigmoid {
   DOCRE_INLINE void backward(const Floats& kept, Floats& slope) { slope = kept * (1.0f - kept); }
 };
 
-template <typename Kind, typename T>
-DOCRE_INLINE void activate_all(const T* x, T* y, int64_t count) {
+template <typename Kind>
+DOCRE_INLINE void activate_all(const float* x, float* y, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
     Floats in, out;
     load_next(x + i, count - i, in);
@@ -97,8 +99,8 @@ DOCRE_INLINE void activate_all(const T* x, T* y, int64_t count) {
   }
 }
 
-template <typename Kind, typename T>
-DOCRE_INLINE void slope_all(const T* kept, const T* grad, T* to, int64_t count) {
+template <typename Kind>
+DOCRE_INLINE void slope_all(const float* kept, const float* grad, float* to, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
     Floats in, g, out;
     load_next(kept + i, count - i, in);
@@ -108,8 +110,7 @@ DOCRE_INLINE void slope_all(const T* kept, const T* grad, T* to, int64_t count) 
   }
 }
 
-template <typename T>
-DOCRE_INLINE void activate_by(Activation kind, const T* x, T* y, int64_t count) {
+DOCRE_CLONES void activate(Activation kind, const float* x, float* y, int64_t count) {
   switch (kind) {
     case Activation::kGelu:
       return activate_all<Gelu>(x, y, count);
@@ -121,16 +122,10 @@ DOCRE_INLINE void activate_by(Activation kind, const T* x, T* y, int64_t count) 
       return activate_all<Sigmoid>(x, y, count);
   }
 }
-DOCRE_CLONES void activate(Activation kind, const float* x, float* y, int64_t count) {
-  activate_by(kind, x, y, count);
-}
-DOCRE_CLONES void activate(Activation kind, const c10::BFloat16* x, c10::BFloat16* y,
-                           int64_t count) {
-  activate_by(kind, x, y, count);
-}
 
-template <typename T>
-DOCRE_INLINE void slope_by(Activation kind, const T* kept, const T* grad, T* to, int64_t count) {
+// `kept`: the argument, or the result, as the function's `backward` needs it.
+DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const float* grad,
+                                      float* to, int64_t count) {
   switch (kind) {
     case Activation::kGelu:
       return slope_all<Gelu>(kept, grad, to, count);
@@ -142,13 +137,81 @@ DOCRE_INLINE void slope_by(Activation kind, const T* kept, const T* grad, T* to,
       return slope_all<Sigmoid>(kept, grad, to, count);
   }
 }
-DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const float* grad,
-                                      float* to, int64_t count) {
-  slope_by(kind, kept, grad, to, count);
+
+// A function of 16-bit numbers and its slope, as tables: there are 65,536 such numbers. Those of a
+// model lie in a small part of the tables, which stays in the nearest cache.
+struct HalfFunction {
+  std::vector<c10::BFloat16> values;
+  std::vector<float> slopes;
+
+  explicit HalfFunction(Activation kind) {
+    constexpr int64_t kCount = 1 << 16;
+    std::vector<float> numbers(kCount), ones(kCount, 1.0f), results(kCount);
+    for (int64_t i = 0; i < kCount; i++)
+      numbers[i] = c10::BFloat16(static_cast<uint16_t>(i), c10::BFloat16::from_bits());
+    activate(kind, numbers.data(), results.data(), kCount);
+    values.assign(results.begin(), results.end());
+    slopes.resize(kCount);
+    activation_gradient(kind, numbers.data(), ones.data(), slopes.data(), kCount);
+  }
+  static const HalfFunction& of(Activation kind) {
+    static const HalfFunction all[] = {
+        HalfFunction(Activation::kGelu), HalfFunction(Activation::kGeluTanh),
+        HalfFunction(Activation::kTanh), HalfFunction(Activation::kSigmoid)};
+    return all[static_cast<int64_t>(kind)];
+  }
+};
+
+inline void activate(Activation kind, const c10::BFloat16* x, c10::BFloat16* y, int64_t count) {
+  const c10::BFloat16* values = HalfFunction::of(kind).values.data();
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < count; i++) y[i] = values[x[i].x];
 }
-DOCRE_CLONES void activation_gradient(Activation kind, const c10::BFloat16* kept,
-                                      const c10::BFloat16* grad, c10::BFloat16* to, int64_t count) {
-  slope_by(kind, kept, grad, to, count);
+
+DOCRE_CLONES void multiply_each(const float* a, const c10::BFloat16* b, c10::BFloat16* to,
+                                int64_t count) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    Floats x, y;
+    load_next(a + i, count - i, x);
+    load_next(b + i, count - i, y);
+    store_next(to + i, count - i, x * y);
+  }
+}
+inline void activation_gradient(Activation kind, const c10::BFloat16* kept,
+                                const c10::BFloat16* grad, c10::BFloat16* to, int64_t count) {
+  constexpr int64_t kSome = 512;
+  const auto& slopes = HalfFunction::of(kind).slopes;
+  float own[kSome];
+  for (int64_t i = 0; i < count; i += kSome) {
+    int64_t some = std::min(kSome, count - i);
+    for (int64_t c = 0; c < some; c++) own[c] = slopes[kept[i + c].x];
+    multiply_each(own, grad + i, to + i, some);
+  }
+}
+
+inline Activation checked_activation(int64_t kind) {
+  TORCH_CHECK(kind >= 0 && kind <= static_cast<int64_t>(Activation::kSigmoid),
+              "activation: function ", kind, " is not known");
+  return static_cast<Activation>(kind);
+}
+// Whether the slope is computed from the argument, or else from the result.
+inline bool slope_needs_argument(Activation kind) {
+  return kind == Activation::kGelu || kind == Activation::kGeluTanh;
+}
+
+// The gradient of the argument.
+inline at::Tensor activated_gradient(Activation kind, const at::Tensor& kept,
+                                     const at::Tensor& grad_any) {
+  at::Tensor grad = grad_any.contiguous(), out = at::empty_like(kept);
+  for_kind("activation", kept, [&](auto zero) {
+    using T = decltype(zero);
+    const T *from = kept.const_data_ptr<T>(), *upstream = grad.const_data_ptr<T>();
+    T* to = out.mutable_data_ptr<T>();
+    at::parallel_for(0, kept.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
+      activation_gradient(kind, from + begin, upstream + begin, to + begin, end - begin);
+    });
+  });
+  return out;
 }
 
 // Applies a function to each element.
@@ -157,37 +220,24 @@ struct Activated : torch::autograd::Function<Activated> {
                             int64_t kind) {
     TORCH_CHECK(x_any.device().is_cpu(), "activation: numbers must be on the CPU, not on ",
                 x_any.device());
-    TORCH_CHECK(kind >= 0 && kind <= static_cast<int64_t>(Activation::kSigmoid),
-                "activation: function ", kind, " is not known");
+    Activation function = checked_activation(kind);
     at::Tensor x = x_any.contiguous(), y = at::empty_like(x);
     for_kind("activation", x, [&](auto zero) {
       using T = decltype(zero);
       const T* from = x.const_data_ptr<T>();
       T* to = y.mutable_data_ptr<T>();
       at::parallel_for(0, x.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
-        activate(static_cast<Activation>(kind), from + begin, to + begin, end - begin);
+        activate(function, from + begin, to + begin, end - begin);
       });
     });
-    bool of_input = kind == static_cast<int64_t>(Activation::kGelu) ||
-                    kind == static_cast<int64_t>(Activation::kGeluTanh);
-    ctx->save_for_backward({of_input ? x : y});
+    ctx->save_for_backward({slope_needs_argument(function) ? x : y});
     ctx->saved_data["kind"] = kind;
     return y;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
-    at::Tensor kept = ctx->get_saved_variables()[0], grad = grads[0].contiguous(),
-               out = at::empty_like(kept);
     auto kind = static_cast<Activation>(ctx->saved_data["kind"].toInt());
-    for_kind("activation", kept, [&](auto zero) {
-      using T = decltype(zero);
-      const T *from = kept.const_data_ptr<T>(), *upstream = grad.const_data_ptr<T>();
-      T* to = out.mutable_data_ptr<T>();
-      at::parallel_for(0, kept.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
-        activation_gradient(kind, from + begin, upstream + begin, to + begin, end - begin);
-      });
-    });
-    return {out, at::Tensor()};
+    return {activated_gradient(kind, ctx->get_saved_variables()[0], grads[0]), at::Tensor()};
   }
 };
 

@@ -23,6 +23,7 @@
 #include "panel.hpp"
 #include "rows.hpp"
 #include "scratch.hpp"
+#include "softmax.hpp"
 #include "tasks.hpp"
 
 namespace docre {
@@ -38,114 +39,6 @@ struct AttentionShape {
   float keep_scale;
   int64_t row_stride() const { return 3 * heads * width; }
 };
-
-// A block of rows of scores, as the kernels below see it: `length` keys from key `first` on.
-struct ScoreBlock {
-  int64_t rows, first, length, stride;
-  const int64_t* keys;  // of the block's first row
-  uint64_t salt;
-  uint32_t threshold;
-  float keep_scale;
-};
-
-// Scores below this distance from the largest one give a probability of exactly 0 where a window
-// hides keys: products with what the exponential leaves of them would be slow denormal numbers.
-constexpr float kNoShare = 80.0f;
-
-// Sets the lanes of `p` to 0 where `x` is below -kNoShare.
-DOCRE_INLINE void drop_hidden(const Floats& x, Floats& p) {
-  Words hidden;
-  negative(x + kNoShare, hidden);
-  p = (Floats)((Words)p & ~hidden);
-}
-
-// Turns scores into exp(score - max), sets what the dropout mask drops to zero, and writes 1/sum
-// and the log-sum-exp of each row. With `Hides`, some scores may be kHidden.
-template <bool Hides>
-DOCRE_INLINE void softmax_all(float* scores, float* inverse_sum, float* log_sum,
-                              const ScoreBlock& block) {
-  for (int64_t i = 0; i < block.rows; i++) {
-    float* row = scores + i * block.stride;
-    for (int64_t j = block.length; j < block.stride; j++) row[j] = -1e30f;
-    Floats top, odd, sum = {}, x;
-    splat(-1e30f, top);
-    splat(-1e30f, odd);
-    // Two groups at a time, which need not wait for each other.
-    for (int64_t j = 0; j < block.stride; j += 2 * kLanes) {
-      load(row + j, x);
-      maximum(top, x);
-      if (j + kLanes < block.stride) load(row + j + kLanes, x);
-      maximum(odd, x);
-    }
-    maximum(top, odd);
-    float shift = max_lanes(top);
-    for (int64_t j = 0; j < block.stride; j += kLanes) {
-      load(row + j, x);
-      x -= shift;
-      Floats p = x;
-      exponential(p);
-      if (Hides) drop_hidden(x, p);
-      sum += p;
-      store(row + j, p);
-    }
-    float total = sum_lanes(sum);
-    inverse_sum[i] = 1.0f / total;
-    log_sum[i] = shift + std::log(total);
-    if (!block.keys) continue;
-    RowKey key = row_key(block.keys[i], block.salt);
-    for (int64_t j = 0; j < block.stride; j += kLanes) {
-      Words mask;
-      keep_mask(key, static_cast<uint32_t>(block.first + j), block.threshold, mask);
-      load(row + j, x);
-      store(row + j, (Floats)((Words)(x * block.keep_scale) & mask));
-    }
-  }
-}
-DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum,
-                               const ScoreBlock& block) {
-  softmax_all<false>(scores, inverse_sum, log_sum, block);
-}
-DOCRE_CLONES void softmax_seen_rows(float* scores, float* inverse_sum, float* log_sum,
-                                    const ScoreBlock& block) {
-  softmax_all<true>(scores, inverse_sum, log_sum, block);
-}
-
-// Turns scores into the dropped and scaled probabilities P, and dP into dS, both in place. `delta`
-// is the sum of grad · out over each row.
-template <bool Hides>
-DOCRE_INLINE void softmax_all_backward(float* scores, float* grads, const float* log_sum,
-                                       const float* delta, const ScoreBlock& block) {
-  for (int64_t i = 0; i < block.rows; i++) {
-    float *row = scores + i * block.stride, *grad = grads + i * block.stride;
-    RowKey key = block.keys ? row_key(block.keys[i], block.salt) : RowKey{};
-    for (int64_t j = 0; j < block.stride; j += kLanes) {
-      Floats p, g, dropped;
-      load(row + j, p);
-      load(grad + j, g);
-      p -= log_sum[i];
-      Floats x = p;
-      exponential(p);
-      if (Hides) drop_hidden(x, p);
-      dropped = p;
-      if (block.keys) {
-        Words mask;
-        keep_mask(key, static_cast<uint32_t>(block.first + j), block.threshold, mask);
-        dropped = (Floats)((Words)(p * block.keep_scale) & mask);
-        g = (Floats)((Words)(g * block.keep_scale) & mask);
-      }
-      store(row + j, dropped);
-      store(grad + j, p * (g - delta[i]));
-    }
-  }
-}
-DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float* log_sum,
-                                        const float* delta, const ScoreBlock& block) {
-  softmax_all_backward<false>(scores, grads, log_sum, delta, block);
-}
-DOCRE_CLONES void softmax_seen_rows_backward(float* scores, float* grads, const float* log_sum,
-                                             const float* delta, const ScoreBlock& block) {
-  softmax_all_backward<true>(scores, grads, log_sum, delta, block);
-}
 
 // Runs task(document, head, group) for all of them; for_each_head says in which order.
 template <typename Task>
@@ -168,6 +61,75 @@ inline ScoreBlock block_at(const AttentionShape& shape, const ScoreTerms& terms,
                      shape.keys ? shape.keys + start + row : nullptr);
 }
 
+// Queries, keys and values of one head of a document, as the products need them.
+template <typename Operands, typename T>
+class HeadRows {
+ public:
+  // In 32 bits [length, padded(width)], where the operands or the terms read them; else null.
+  float *q = nullptr, *k = nullptr;
+
+  HeadRows(const AttentionShape& shape, const ScoreTerms& terms, const T* qkv, int64_t document,
+           int64_t head, Scratch& scratch)
+      : stride_(shape.row_stride()),
+        model_(shape.heads * shape.width),
+        length_(shape.offsets[document + 1] - shape.offsets[document]),
+        width_(shape.width),
+        scale_(terms.scale),
+        first_(qkv + shape.offsets[document] * stride_ + head * shape.width),
+        scratch_(scratch) {
+    if (Operands::kTakesHalves && !terms.read_rows()) return;
+    q = packed(first_, scale_);
+    k = packed(first_ + model_, 1);
+    terms.rotate(q, padded(width_), length_, width_);
+    terms.rotate(k, padded(width_), length_, width_);
+  }
+  using Left = typename Operands::Left;
+  using Right = typename Operands::Right;
+
+  Left queries() const {
+    if constexpr (Operands::kTakesHalves)
+      if (!q) return Operands::left(first_, stride_, length_, width_, scale_, scratch_);
+    return Operands::left(q, padded(width_), length_, width_, scratch_);
+  }
+  // The same as the right side.
+  Right query_rows(const Left& queries) const {
+    if constexpr (Operands::kTakesHalves)
+      if (!q) return Operands::right(queries, length_, width_, scratch_);
+    return Operands::right(q, padded(width_), length_, width_, scratch_);
+  }
+  Right keys() const { return right(1, k); }
+  Right turned_keys() const { return turned(1, k); }
+  Right values() const { return right(2, value_rows()); }
+  Right turned_values() const { return turned(2, value_rows()); }
+
+ private:
+  float* packed(const T* rows, float factor) const {
+    float* to = scratch_.take(length_ * padded(width_));
+    pack(rows, stride_, to, padded(width_), length_, width_, factor);
+    return to;
+  }
+  const float* value_rows() const {
+    return Operands::kTakesHalves ? nullptr : packed(first_ + 2 * model_, 1);
+  }
+  // Rows in 32 bits, or those of `qkv` if there are none.
+  Right right(int64_t part, const float* rows) const {
+    if constexpr (Operands::kTakesHalves)
+      if (!rows) return Operands::right(first_ + part * model_, stride_, length_, width_, scratch_);
+    return Operands::right(rows, padded(width_), length_, width_, scratch_);
+  }
+  Right turned(int64_t part, const float* rows) const {
+    if constexpr (Operands::kTakesHalves)
+      if (!rows)
+        return Operands::turned(first_ + part * model_, stride_, length_, width_, scratch_);
+    return Operands::turned(rows, padded(width_), length_, width_, scratch_);
+  }
+
+  int64_t stride_, model_, length_, width_;
+  float scale_;
+  const T* first_;
+  Scratch& scratch_;
+};
+
 // qkv: [T, 3, heads, width]; out: [T, heads · width]; log_sum: [heads, T].
 template <typename Operands, typename T>
 void attention_forward(const AttentionShape& shape, const ScoreTerms& terms, const T* qkv, T* out,
@@ -180,30 +142,22 @@ void attention_forward(const AttentionShape& shape, const ScoreTerms& terms, con
                     Operands::right_floats(length, d) + Operands::turned_floats(length, d) +
                     Operands::weight_floats(kBlockRows, length) + kBlockRows * (stride + wide + 1) +
                     HeadTerms::floats(terms, length, d, kBlockRows));
-    float *q = scratch.take(length * wide), *k = scratch.take(length * wide),
-          *v = scratch.take(length * wide);
     float *s = scratch.take(kBlockRows * stride), *o = scratch.take(kBlockRows * wide),
           *inverse = scratch.take(kBlockRows);
-    const T* first = qkv + start * shape.row_stride() + head * d;
-    pack(first, shape.row_stride(), q, wide, length, d, terms.scale);
-    pack(first + model, shape.row_stride(), k, wide, length, d, 1);
-    pack(first + 2 * model, shape.row_stride(), v, wide, length, d, 1);
-    terms.rotate(q, wide, length, d);
-    terms.rotate(k, wide, length, d);
-    auto queries = Operands::left(q, wide, length, d, scratch);
-    auto keys = Operands::turned(k, wide, length, d, scratch);
-    auto values = Operands::right(v, wide, length, d, scratch);
+    HeadRows<Operands, T> rows(shape, terms, qkv, document, head, scratch);
+    auto queries = rows.queries();
+    auto keys = rows.turned_keys(), values = rows.values();
     typename Operands::Weights weights(kBlockRows, length, scratch);
-    HeadTerms own(terms, {head, shape.heads, length, d}, k, kBlockRows, scratch);
+    HeadTerms own(terms, {head, shape.heads, length, d}, rows.k, kBlockRows, scratch);
     for (int64_t row = 0; row < length; row += kBlockRows) {
       ScoreBlock block = block_at(shape, terms, start, length, row, head);
       Operands::multiply(queries.from(row), keys.from_column(block.first), s, block.stride,
                          block.rows, block.length, d);
-      own.add(q + row * wide, {row, block.rows}, {block.first, block.length}, s, block.stride);
-      (terms.window < 0 ? softmax_rows : softmax_seen_rows)(
-          s, inverse, log_sum + head * shape.tokens + start + row, block);
-      weights.times(s, block.stride, block.rows, block.length, values.from_row(block.first), o,
-                    wide, d);
+      own.add(rows.q ? rows.q + row * wide : nullptr, {row, block.rows},
+              {block.first, block.length}, s, block.stride);
+      weights.soften(s, inverse, log_sum + head * shape.tokens + start + row, block,
+                     terms.window >= 0);
+      weights.softened_times(s, block, values.from_row(block.first), o, wide, d);
       unpack(o, wide, out + (start + row) * model + head * d, model, block.rows, d, inverse, 1);
     }
   });
@@ -224,25 +178,19 @@ void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, co
                     Operands::weight_floats(kBlockRows, length) +
                     kBlockRows * (2 * stride + 2 * wide + 1) +
                     HeadTerms::floats_backward(terms, length, d, kBlockRows));
-    float *q = scratch.take(length * wide), *k = scratch.take(length * wide),
-          *v = scratch.take(length * wide), *g = scratch.take(length * wide);
+    float* g = scratch.take(length * wide);
     float *dk = scratch.take(length * wide), *dv = scratch.take(length * wide),
           *dq = scratch.take(kBlockRows * wide);
     float *s = scratch.take(kBlockRows * stride), *ds = scratch.take(kBlockRows * stride);
     float *o = scratch.take(kBlockRows * wide), *delta = scratch.take(kBlockRows);
     int64_t place = start * shape.row_stride() + head * d;
-    pack(qkv + place, shape.row_stride(), q, wide, length, d, terms.scale);
-    pack(qkv + place + model, shape.row_stride(), k, wide, length, d, 1);
-    pack(qkv + place + 2 * model, shape.row_stride(), v, wide, length, d, 1);
     pack(grad_out + start * model + head * d, model, g, wide, length, d, 1);
-    terms.rotate(q, wide, length, d);
-    terms.rotate(k, wide, length, d);
-    auto queries = Operands::left(q, wide, length, d, scratch);
-    auto keys = Operands::turned(k, wide, length, d, scratch);
-    auto values = Operands::turned(v, wide, length, d, scratch);
+    HeadRows<Operands, T> rows_of(shape, terms, qkv, document, head, scratch);
+    const float* k = rows_of.k;
+    auto queries = rows_of.queries();
+    auto keys = rows_of.turned_keys(), values = rows_of.turned_values();
     auto grads = Operands::left(g, wide, length, d, scratch);
-    auto query_rows = Operands::right(q, wide, length, d, scratch),
-         key_rows = Operands::right(k, wide, length, d, scratch),
+    auto query_rows = rows_of.query_rows(queries), key_rows = rows_of.keys(),
          grad_rows = Operands::right(g, wide, length, d, scratch);
     typename Operands::Weights weights(kBlockRows, length, scratch);
     HeadTerms own(terms, {head, shape.heads, length, d}, k, kBlockRows, scratch);
@@ -257,7 +205,7 @@ void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, co
       Rows rows{row, block.rows};
       Columns columns{block.first, block.length};
       int64_t out_place = (start + row) * model + head * d, key = block.first * wide;
-      float* q_rows = q + row * wide;
+      const float* q_rows = rows_of.q ? rows_of.q + row * wide : nullptr;
       pack(out + out_place, model, o, wide, block.rows, d, 1);
       dot_rows(g + row * wide, o, wide, delta, block.rows, d);
       Operands::multiply(queries.from(row), keys.from_column(block.first), s, block.stride,
@@ -289,10 +237,9 @@ void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, co
 // Calls with(operands) for the operands of numbers of type T on this machine.
 template <typename T, typename With>
 void with_operands(const With& with) {
-  if (std::is_same_v<T, c10::BFloat16> && multiplies_pairs())
-    with(PairOperands{});
-  else
-    with(FloatOperands{});
+  if constexpr (std::is_same_v<T, c10::BFloat16>)
+    if (multiplies_pairs()) return with(PairOperands{});
+  with(FloatOperands{});
 }
 
 // Checks the arguments of a call. `who` names the caller in error messages.

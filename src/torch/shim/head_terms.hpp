@@ -84,6 +84,8 @@ struct ScoreTerms {
   int64_t window = -1;  // keys that a query sees on each side; negative: all
   float scale = 1;
 
+  // Whether they need queries or keys themselves, beside their products.
+  bool read_rows() const { return rotary || key_table || query_table; }
   // The keys that some of these queries see.
   Columns columns(int64_t row, int64_t rows, int64_t length) const {
     if (window < 0) return {0, length};

@@ -122,6 +122,14 @@ unsafe extern "C" {
         turned: c_int,
         out: *mut C_tensor,
     ) -> c_int;
+    pub(super) fn docre_half_product(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        turned: c_int,
+        function: i64,
+        out: *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_half_linear(
         x: *const C_tensor,
         weight: *const C_tensor,
@@ -132,6 +140,17 @@ unsafe extern "C" {
         x: *const C_tensor,
         y: *const C_tensor,
         turned: c_int,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_sum_norm(
+        x: *const C_tensor,
+        y: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        keys: *const C_tensor,
+        salt: i64,
+        p: f64,
+        epsilon: f64,
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_activation(x: *const C_tensor, kind: i64, out: *mut C_tensor) -> c_int;

@@ -1,15 +1,19 @@
 // The operands of the products of one head: as they are, or as pairs of 16-bit numbers.
 //
-// Attention packs its rows as 32-bit numbers. These types make of them what the products need.
+// Attention packs its rows as 32-bit numbers, and these types make of them what the products need.
+// Rows of 16-bit numbers become pairs at once.
 #pragma once
 #include "pairs.hpp"
 #include "panel.hpp"
+#include "rows.hpp"
 #include "scratch.hpp"
+#include "softmax.hpp"
 
 namespace docre {
 
 // 32-bit numbers. Nothing is copied but what must be turned.
 struct FloatOperands {
+  static constexpr bool kTakesHalves = false;
   // Rows [count, width] as the left side of a product over their columns.
   struct Left {
     const float* data;
@@ -48,6 +52,16 @@ struct FloatOperands {
   // Weights [rows, columns], of which products are made both ways.
   struct Weights {
     Weights(int64_t, int64_t, Scratch&) {}
+    // The softmax of scores, without its division. `hides`: some scores may be kHidden.
+    void soften(float* scores, float* inverse_sum, float* log_sum, const ScoreBlock& block,
+                bool hides) const {
+      (hides ? softmax_seen_rows : softmax_rows)(scores, inverse_sum, log_sum, block);
+    }
+    // c [rows, n] = what was made of scores · b
+    void softened_times(const float* scores, const ScoreBlock& block, const Right& b, float* c,
+                        int64_t ldc, int64_t n) const {
+      times(scores, block.stride, block.rows, block.length, b, c, ldc, n);
+    }
     // c [rows, n] = weights · b
     void times(const float* weights, int64_t stride, int64_t rows, int64_t columns, const Right& b,
                float* c, int64_t ldc, int64_t n) const {
@@ -69,6 +83,7 @@ struct FloatOperands {
 
 // Pairs of 16-bit numbers. Everything is rounded once.
 struct PairOperands {
+  static constexpr bool kTakesHalves = true;
   struct Left {
     const uint32_t* data;
     int64_t stride;
@@ -108,16 +123,49 @@ struct PairOperands {
   }
   static Right turned(const float* rows, int64_t stride, int64_t count, int64_t width,
                       Scratch& scratch) {
-    Left words = left(rows, stride, count, width, scratch);
-    float* to = scratch.take(pair_stride(width) * spread(count));
-    transpose(reinterpret_cast<const float*>(words.data), words.stride, count, words.stride, to,
-              spread(count));
-    return {reinterpret_cast<const uint32_t*>(to), spread(count)};
+    return turned(left(rows, stride, count, width, scratch), count, width, scratch);
+  }
+
+  // The same of 16-bit numbers. The left side is multiplied by `factor` before it is rounded.
+  static Left left(const c10::BFloat16* rows, int64_t stride, int64_t count, int64_t width,
+                   float factor, Scratch& scratch) {
+    auto* to = reinterpret_cast<uint32_t*>(scratch.take(left_floats(count, width)));
+    for (int64_t r = 0; r < count; r++) {
+      auto* halves = reinterpret_cast<c10::BFloat16*>(to + r * pair_stride(width));
+      scale_row(rows + r * stride, halves, width, factor);
+      if (width % 2) halves[width] = 0.0f;
+    }
+    return {to, pair_stride(width)};
+  }
+  static Right right(const c10::BFloat16* rows, int64_t stride, int64_t count, int64_t width,
+                     Scratch& scratch) {
+    auto* to = reinterpret_cast<uint32_t*>(scratch.take(right_floats(count, width)));
+    pair_up(rows, stride, count, width, to, padded(width));
+    return {to, padded(width)};
+  }
+  static Right right(const Left& rows, int64_t count, int64_t width, Scratch& scratch) {
+    return right(reinterpret_cast<const c10::BFloat16*>(rows.data), 2 * rows.stride, count, width,
+                 scratch);
+  }
+  static Right turned(const c10::BFloat16* rows, int64_t stride, int64_t count, int64_t width,
+                      Scratch& scratch) {
+    Left words{reinterpret_cast<const uint32_t*>(rows), stride / 2};
+    if (width % 2 || stride % 2) words = left(rows, stride, count, width, 1, scratch);
+    return turned(words, count, width, scratch);
   }
 
   struct Weights {
     Weights(int64_t rows, int64_t columns, Scratch& scratch)
         : words(reinterpret_cast<uint32_t*>(scratch.take(weight_floats(rows, columns)))) {}
+    void soften(float* scores, float* inverse_sum, float* log_sum, const ScoreBlock& block,
+                bool) const {
+      pair_softmax(scores, reinterpret_cast<c10::BFloat16*>(words), inverse_sum, log_sum, block);
+    }
+    void softened_times(const float*, const ScoreBlock& block, const Right& b, float* c,
+                        int64_t ldc, int64_t n) const {
+      multiply_pairs(words, pair_stride(block.length), 1, b.data, b.stride, c, ldc, block.rows, n,
+                     pieces(block.length, 2), false);
+    }
     void times(const float* weights, int64_t stride, int64_t rows, int64_t columns, const Right& b,
                float* c, int64_t ldc, int64_t n) const {
       int64_t step = pair_stride(columns);
@@ -139,6 +187,12 @@ struct PairOperands {
   }
 
  private:
+  // The columns of `count` rows that hold `width` numbers as pairs.
+  static Right turned(const Left& words, int64_t count, int64_t width, Scratch& scratch) {
+    auto* to = reinterpret_cast<uint32_t*>(scratch.take(pair_stride(width) * spread(count)));
+    turn_words(words.data, words.stride, count, pieces(width, 2), to, spread(count));
+    return {to, spread(count)};
+  }
   // Rounds rows; a row ends with a zero if its width is odd.
   static void round_rows(const float* rows, int64_t stride, int64_t count, int64_t width,
                          uint32_t* to, int64_t to_stride) {
@@ -149,10 +203,11 @@ struct PairOperands {
     }
   }
   // Pairs of rows; the last row has a row of zeros beside it if their number is odd.
-  static void pair_up(const float* rows, int64_t stride, int64_t count, int64_t width, uint32_t* to,
+  template <typename T>
+  static void pair_up(const T* rows, int64_t stride, int64_t count, int64_t width, uint32_t* to,
                       int64_t to_stride) {
     for (int64_t r = 0; r < count; r += 2) {
-      const float* low = rows + r * stride;
+      const T* low = rows + r * stride;
       pair_rows(low, r + 1 < count ? low + stride : nullptr, to + r / 2 * to_stride, width);
     }
   }

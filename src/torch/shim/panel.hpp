@@ -18,8 +18,6 @@ constexpr int64_t kPanel = kVectors * kLanes;  // columns of a whole panel
 constexpr int64_t kTileRows = 6;
 constexpr int64_t kDepth = 128;  // terms at a time: 32 KB of a panel stay in the nearest cache
 
-typedef float HalfFloats __attribute__((vector_size(32)));
-
 // `depth` rows of numbers, `stride` apart. The first `vectors` · 16 columns count.
 struct Panel {
   const float* data;
@@ -99,7 +97,7 @@ DOCRE_CLONES void wide_tile(int64_t count, const TileRows& rows, const Panel& pa
 // Sixteen columns at a time, for machines with 16 registers of 8 lanes.
 DOCRE_CLONES void narrow_tile(int64_t count, const TileRows& rows, const Panel& panel) {
   for (int64_t v = 0; v < panel.vectors; v++)
-    tile_of<HalfFloats, 2>(count, rows, panel, v * kLanes);
+    tile_of<EightFloats, 2>(count, rows, panel, v * kLanes);
 }
 
 inline void tile_product(int64_t count, const TileRows& rows, const Panel& panel) {

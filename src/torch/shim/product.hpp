@@ -136,26 +136,43 @@ inline void multiply_transposed(const Matrix& a, const Matrix& b, float* out) {
   });
 }
 
-DOCRE_CLONES void add_rows(const Matrix& a, int64_t row, int64_t rows, int64_t column,
-                           int64_t columns, float* sums) {
-  for (int64_t r = row; r < row + rows; r++)
-    for (int64_t c = 0; c < columns; c++) sums[c] += a.data[r * a.stride + column + c];
+template <typename T>
+DOCRE_INLINE void add_rows_of(const T* rows, int64_t count, int64_t stride, int64_t width,
+                              float* sums) {
+  for (int64_t r = 0; r < count; r++)
+    for (int64_t c = 0; c < width; c += kLanes) {
+      Floats sum, x;
+      load_next(sums + c, width - c, sum);
+      load_next(rows + r * stride + c, width - c, x);
+      store_next(sums + c, width - c, sum + x);
+    }
+}
+// sums [width] += the rows, which lie `stride` apart.
+DOCRE_CLONES void add_rows(const float* rows, int64_t count, int64_t stride, int64_t width,
+                           float* sums) {
+  add_rows_of(rows, count, stride, width, sums);
+}
+DOCRE_CLONES void add_rows(const c10::BFloat16* rows, int64_t count, int64_t stride, int64_t width,
+                           float* sums) {
+  add_rows_of(rows, count, stride, width, sums);
 }
 
 // out [columns] = the sum of all rows, kDepth of them at a time.
-inline void sum_rows(const Matrix& a, float* out) {
-  at::parallel_for(0, pieces(a.columns, kPanel), grain(kTaskWork / 16, a.rows * kPanel),
+template <typename T>
+void sum_rows(const T* data, int64_t rows, int64_t columns, float* out) {
+  at::parallel_for(0, pieces(columns, kPanel), grain(kTaskWork / 16, rows * kPanel),
                    [&](int64_t begin, int64_t end) {
-                     for (int64_t column = begin * kPanel;
-                          column < std::min(end * kPanel, a.columns); column += kPanel) {
-                       int64_t columns = std::min(kPanel, a.columns - column);
+                     for (int64_t column = begin * kPanel; column < std::min(end * kPanel, columns);
+                          column += kPanel) {
+                       int64_t width = std::min(kPanel, columns - column);
                        float total[kPanel] = {};
-                       for (int64_t row = 0; row < a.rows; row += kDepth) {
+                       for (int64_t row = 0; row < rows; row += kDepth) {
                          float sums[kPanel] = {};
-                         add_rows(a, row, std::min(kDepth, a.rows - row), column, columns, sums);
-                         for (int64_t c = 0; c < columns; c++) total[c] += sums[c];
+                         add_rows(data + row * columns + column, std::min(kDepth, rows - row),
+                                  columns, width, sums);
+                         for (int64_t c = 0; c < width; c++) total[c] += sums[c];
                        }
-                       std::memcpy(out + column, total, columns * sizeof(float));
+                       std::memcpy(out + column, total, width * sizeof(float));
                      }
                    });
 }
@@ -218,7 +235,8 @@ struct Product : torch::autograd::Function<Product> {
     }
     if (ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)) {
       grad_bias = at::empty({grad.size(-1)}, grad.options());
-      sum_rows(matrix(grad), grad_bias.mutable_data_ptr<float>());
+      sum_rows(grad.const_data_ptr<float>(), matrix(grad).rows, grad.size(-1),
+               grad_bias.mutable_data_ptr<float>());
     }
     return {grad_x, grad_weight, grad_bias, at::Tensor()};
   }

@@ -6,7 +6,9 @@
 // (of the calling thread).
 #include <omp.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <initializer_list>
 
 #include "activation.hpp"
 #include "attention.hpp"
@@ -17,6 +19,7 @@
 #include "half_linear.hpp"
 #include "half_product.hpp"
 #include "lstm_function.hpp"
+#include "norm.hpp"
 #include "optimizer.hpp"
 #include "product.hpp"
 #include "relation_layer.hpp"
@@ -31,6 +34,12 @@ extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 namespace {
 std::optional<at::Tensor> maybe(const at::Tensor* tensor) {
   return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
+}
+// Whether gradients will be asked for; within a function of autograd this cannot be told.
+bool learns(std::initializer_list<const at::Tensor*> inputs) {
+  return at::GradMode::is_enabled() &&
+         std::any_of(inputs.begin(), inputs.end(),
+                     [](const at::Tensor* input) { return input && input->requires_grad(); });
 }
 }  // namespace
 
@@ -64,10 +73,14 @@ int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Ten
 }
 int docre_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, int turned,
                   at::Tensor* out) {
+  return guarded([&] { *out = docre::Product::apply(*x, *weight, maybe(bias), turned != 0); });
+}
+// `function` is an Activation, or less than 0.
+int docre_half_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias,
+                       int turned, int64_t function, at::Tensor* out) {
   return guarded([&] {
-    *out = x->scalar_type() == at::kBFloat16
-               ? docre::HalfProduct::apply(*x, *weight, maybe(bias), turned != 0)
-               : docre::Product::apply(*x, *weight, maybe(bias), turned != 0);
+    *out = docre::HalfProduct::apply(*x, *weight, maybe(bias), turned != 0, function,
+                                     learns({x, weight, bias}));
   });
 }
 int docre_half_linear(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias,
@@ -76,6 +89,14 @@ int docre_half_linear(const at::Tensor* x, const at::Tensor* weight, const at::T
 }
 int docre_batched_product(const at::Tensor* x, const at::Tensor* y, int turned, at::Tensor* out) {
   return guarded([&] { *out = docre::BatchedProduct::apply(*x, *y, turned != 0); });
+}
+int docre_sum_norm(const at::Tensor* x, const at::Tensor* y, const at::Tensor* weight,
+                   const at::Tensor* bias, const at::Tensor* keys, int64_t salt, double p,
+                   double epsilon, at::Tensor* out) {
+  return guarded([&] {
+    *out = docre::SumNorm::apply(*x, maybe(y), *weight, maybe(bias), maybe(keys), salt, p, epsilon,
+                                 learns({x, y, weight, bias}));
+  });
 }
 int docre_activation(const at::Tensor* x, int64_t kind, at::Tensor* out) {
   return guarded([&] { *out = docre::Activated::apply(*x, kind); });

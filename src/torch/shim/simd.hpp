@@ -124,6 +124,28 @@ DOCRE_INLINE float max_lanes(const Floats& v) {
   return top;
 }
 
+// The same by halves, so that fewer steps wait for each other; the bits of a sum differ.
+typedef float EightFloats __attribute__((vector_size(32)));
+typedef float FourFloats __attribute__((vector_size(16)));
+DOCRE_INLINE float sum_halves(const Floats& v) {
+  EightFloats eight[2];
+  std::memcpy(eight, &v, sizeof(v));
+  eight[0] += eight[1];
+  FourFloats four[2];
+  std::memcpy(four, eight, sizeof(four));
+  four[0] += four[1];
+  return (four[0][0] + four[0][1]) + (four[0][2] + four[0][3]);
+}
+// A NaN may be lost.
+DOCRE_INLINE float max_halves(const Floats& v) {
+  float lanes[kLanes];
+  std::memcpy(lanes, &v, sizeof(v));
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++)
+      lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
+  return lanes[0];
+}
+
 // e^x = 2^n · (1 + p) for |x| ≤ 87: range reduction by ln 2 in two parts, then the polynomial of
 // Cephes' expf. The error of 1 + p is below 2 ulp, and p has full relative precision where n = 0.
 // The low bits of `biased` hold n. For a NaN, p is a NaN.
