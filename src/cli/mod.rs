@@ -257,7 +257,8 @@ mod tests {
     ];
 
     /// Flags with the name of a recipe key that a verb with `--set` does not take from the recipe.
-    const UNRELATED: [(&str, &str, &str); 6] = [
+    const UNRELATED: [(&str, &str, &str); 7] = [
+        ("bench", "dropout", "of `bench encoders`, which has no recipe"),
         ("bench", "precision", "of the stages; `bench systems` follows the recipe"),
         ("bench", "tokenizer", "of the stages; `bench systems` follows the recipe"),
         ("finetune", "dev", "holds shards; `data` is refused because of --train"),

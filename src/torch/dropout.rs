@@ -7,7 +7,7 @@
 
 use tch::Tensor;
 
-use super::shim::{docre_dropout, pointer, produce};
+use super::shim::{docre_dropout, produce};
 use crate::{Error, Result};
 
 /// Rate and token keys of one forward pass.
@@ -80,16 +80,9 @@ fn mix(value: u64) -> u64 {
 pub fn dropout(x: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
     match dropout {
         Some(active) if active.p > 0.0 && x.device().is_cuda() => by_library(x, active),
-        // SAFETY: the pointers are to live tensors; a null residual adds nothing.
+        // SAFETY: the pointers are to live tensors.
         Some(active) if active.p > 0.0 => produce(|out| unsafe {
-            docre_dropout(
-                x.as_ptr(),
-                pointer(None),
-                active.token_keys.as_ptr(),
-                salt.cast_signed(),
-                active.p,
-                out,
-            )
+            docre_dropout(x.as_ptr(), active.token_keys.as_ptr(), salt.cast_signed(), active.p, out)
         }),
         _ => Ok(x.shallow_clone()),
     }

@@ -120,65 +120,69 @@ struct ProductTarget {
   Activation function;
 };
 
+// Some rows of a product, from row `first` of its target on, and the columns of panel i. `start` is
+// what sums start with.
+inline void multiply_rows(PairRows rows, int64_t first, int64_t count, const PairPanels& panels,
+                          int64_t i, const float* start, const ProductTarget& target) {
+  alignas(64) float sums[kChunk * kPanel];
+  PairPanel panel{panels.at(i), kPanel, panels.pairs};
+  int64_t stride = panels.columns, place = first * stride + i * kPanel;
+  rows.width = panels.width(i);
+  rows.base = start + i * kPanel;
+  rows.out = sums;
+  rows.stride = kPanel;
+  if (target.halves) {
+    rows.halves = target.halves + place;
+    rows.halves_stride = stride;
+  }
+  if (target.results) {
+    alignas(64) at::BFloat16 arguments[kFunctionRows * kPanel];
+    for (int64_t row = 0; row < count; row += kFunctionRows) {
+      int64_t some = std::min(kFunctionRows, count - row);
+      PairRows part = rows.from(row);
+      if (!target.halves) {
+        part.halves = arguments;
+        part.halves_stride = kPanel;
+      }
+      pair_product(part, some, panel);
+      for (int64_t r = 0; r < some; r++)
+        activate(target.function, part.halves + r * part.halves_stride,
+                 target.results + place + (row + r) * stride, rows.width);
+    }
+    return;
+  }
+  bool direct = target.floats && rows.width % kLanes == 0;
+  if (direct) {
+    rows.out = target.floats + place;
+    rows.stride = stride;
+  }
+  pair_product(rows, count, panel);
+  if (target.floats && !direct)
+    for (int64_t r = 0; r < count; r++)
+      std::memcpy(target.floats + place + r * stride, sums + r * kPanel,
+                  rows.width * sizeof(float));
+}
+
 // target [a.rows, panels.columns] = a · panels + bias, if there is one.
 template <typename T>
 void multiply_halves(const HalfMatrix<T>& a, const PairPanels& panels, const float* bias,
                      const ProductTarget& target) {
   std::vector<float> start(rounded_up(panels.columns, kPanel));
   if (bias) std::memcpy(start.data(), bias, panels.columns * sizeof(float));
-  int64_t chunks = pieces(a.rows, kChunk), work = std::min(a.rows, kChunk) * kPanel * panels.pairs,
-          stride = panels.columns;
-  at::parallel_for(0, chunks * panels.count(), grain(kTaskWork, work),
-                   [&](int64_t begin, int64_t end) {
-                     alignas(64) float sums[kChunk * kPanel];
-                     alignas(64) at::BFloat16 arguments[kFunctionRows * kPanel];
-                     PairsOfRows<T> left(a);
-                     for (int64_t task = begin; task < end; task++) {
-                       int64_t first = task / panels.count() * kChunk, i = task % panels.count(),
-                               rows = std::min(kChunk, a.rows - first), width = panels.width(i),
-                               place = first * stride + i * kPanel;
-                       left.move_to(first, rows);
-                       PairRows own{left.words(),
-                                    left.stride(),
-                                    1,
-                                    start.data() + i * kPanel,
-                                    0,
-                                    sums,
-                                    kPanel,
-                                    nullptr,
-                                    0,
-                                    width};
-                       bool direct = target.floats && width % kLanes == 0;
-                       if (direct) {
-                         own.out = target.floats + place;
-                         own.stride = stride;
-                       } else if (target.halves) {
-                         own.halves = target.halves + place;
-                         own.halves_stride = stride;
-                       } else if (target.results) {
-                         own.halves = arguments;
-                         own.halves_stride = kPanel;
-                       }
-                       PairPanel panel{panels.at(i), kPanel, panels.pairs};
-                       if (target.results) {
-                         for (int64_t row = 0; row < rows; row += kFunctionRows) {
-                           int64_t some = std::min(kFunctionRows, rows - row);
-                           PairRows part = own.from(row);
-                           if (!target.halves) part.halves = arguments;
-                           pair_product(part, some, panel);
-                           for (int64_t r = 0; r < some; r++)
-                             activate(target.function, part.halves + r * part.halves_stride,
-                                      target.results + place + (row + r) * stride, width);
-                         }
-                         continue;
-                       }
-                       pair_product(own, rows, panel);
-                       if (target.floats && !direct)
-                         for (int64_t r = 0; r < rows; r++)
-                           std::memcpy(target.floats + place + r * stride, sums + r * kPanel,
-                                       width * sizeof(float));
-                     }
-                   });
+  int64_t chunks = pieces(a.rows, kChunk), work = std::min(a.rows, kChunk) * kPanel * panels.pairs;
+  auto multiply_tasks = [&](int64_t begin, int64_t end) {
+    PairsOfRows<T> left(a);
+    for (int64_t task = begin; task < end; task++) {
+      int64_t first = task / panels.count() * kChunk, rows = std::min(kChunk, a.rows - first);
+      left.move_to(first, rows);
+      PairRows own{};
+      own.a = left.words();
+      own.lda = left.stride();
+      own.step = 1;
+      multiply_rows(own, first, rows, panels, task % panels.count(), start.data(), target);
+    }
+  };
+  at::parallel_for(0, chunks * panels.count(), grain(kTaskWork, work), multiply_tasks);
 }
 
 // Sides of a block of multiply_transposed: its sums take 256 KB.

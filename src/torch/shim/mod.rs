@@ -66,7 +66,6 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn docre_dropout(
         x: *const C_tensor,
-        residual: *const C_tensor,
         keys: *const C_tensor,
         salt: i64,
         p: f64,

@@ -46,11 +46,7 @@ DOCRE_INLINE float add_row(const NormRows<T>& rows, int64_t row, float* sum) {
     load_next(rows.x + first + c, width - c, a);
     if (rows.y) {
       load_next(rows.y + first + c, width - c, b);
-      if (rows.keys) {
-        Words mask;
-        keep_mask(key, static_cast<uint32_t>(c), rows.threshold, mask);
-        b = (Floats)((Words)(b * rows.keep_scale) & mask);
-      }
+      if (rows.keys) drop_lanes(key, c, rows.threshold, rows.keep_scale, b);
       a += b;
     }
     total += a;
@@ -147,11 +143,7 @@ DOCRE_INLINE void norm_all_backward(const NormRows<T>& rows, const NormGrads<T>&
       g = (g * w - shift - a * slope) * inverse;
       store_next(grads.of_x + row * width + c, width - c, g);
       if (!grads.of_y) continue;
-      if (rows.keys) {
-        Words mask;
-        keep_mask(key, static_cast<uint32_t>(c), rows.threshold, mask);
-        g = (Floats)((Words)(g * rows.keep_scale) & mask);
-      }
+      if (rows.keys) drop_lanes(key, c, rows.threshold, rows.keep_scale, g);
       store_next(grads.of_y + row * width + c, width - c, g);
     }
   }

@@ -67,9 +67,9 @@ int docre_flash_attention(const at::Tensor* qkv, const at::Tensor* offsets, int6
                           double p, int64_t window, double scale, at::Tensor* out) {
   return guarded([&] { *out = docre::flash_attention(*qkv, *offsets, longest, p, window, scale); });
 }
-int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Tensor* keys,
-                  int64_t salt, double p, at::Tensor* out) {
-  return guarded([&] { *out = docre::Dropout::apply(*x, maybe(residual), *keys, salt, p); });
+int docre_dropout(const at::Tensor* x, const at::Tensor* keys, int64_t salt, double p,
+                  at::Tensor* out) {
+  return guarded([&] { *out = docre::Dropout::apply(*x, *keys, salt, p); });
 }
 int docre_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, int turned,
                   at::Tensor* out) {

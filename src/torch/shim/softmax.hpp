@@ -63,10 +63,9 @@ DOCRE_INLINE void softmax_all(float* scores, float* inverse_sum, float* log_sum,
     if (!block.keys) continue;
     RowKey key = row_key(block.keys[i], block.salt);
     for (int64_t j = 0; j < block.stride; j += kLanes) {
-      Words mask;
-      keep_mask(key, static_cast<uint32_t>(block.first + j), block.threshold, mask);
       load(row + j, x);
-      store(row + j, (Floats)((Words)(x * block.keep_scale) & mask));
+      drop_lanes(key, block.first + j, block.threshold, block.keep_scale, x);
+      store(row + j, x);
     }
   }
 }
@@ -157,9 +156,9 @@ static inline void pair_softmax(float* scores, c10::BFloat16* halves, float* inv
       __m512 p = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(row + j), scale, shift));
       sum += p;
       if (block.keys) {
-        Words mask;
-        keep_mask(key, static_cast<uint32_t>(block.first + j), block.threshold, mask);
-        p = (__m512)((Words)(p * block.keep_scale) & mask);
+        Floats kept = (Floats)p;
+        drop_lanes(key, block.first + j, block.threshold, block.keep_scale, kept);
+        p = (__m512)kept;
       }
       store_halves(to + j, 0xffff, p);
     }
