@@ -28,9 +28,14 @@ install_packages() {
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# First, because nothing here installs it.
+rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+command -v cargo >/dev/null || die "cargo is not on PATH" "install Rust $rust or newer from https://rustup.rs"
+found=$(cargo --version | cut -d' ' -f2)
+[ "$(printf '%s\n' "$rust" "$found" | sort -V | head -n 1)" = "$rust" ] || die "cargo is $found, but Rust $rust or newer is needed" "install it from https://rustup.rs, or put its folder first on PATH"
+
 # Compiler and MPI. python3 is needed only to unpack wheels.
 command -v dpkg-query >/dev/null && install_packages ca-certificates g++ make pkg-config libclang-dev openmpi-bin libopenmpi-dev
-command -v cargo >/dev/null || die "cargo is not on PATH" "install Rust with rustup"
 
 # link TORCH_FOLDER: makes .libtorch/torch, where .cargo/config.toml looks. The torch of PyPI finds
 # its CUDA libraries two folders up.

@@ -17,10 +17,11 @@ if [ ! -e "$packer/ready" ]; then
 fi
 mkdir -p target/wheel
 if [ -z "$binary" ]; then
-    # Compiled dependencies are those of the release build. Its program is put back afterwards.
+    # Compiled dependencies are shared with the release build, where features do not tell them
+    # apart. Its program is put back afterwards.
     rm -f target/wheel/ordinary
     [ ! -e "$built" ] || ln "$built" target/wheel/ordinary
-    DOCRE_RPATH='' cargo build --release --locked --no-default-features --bin docre-pretrain >&2
+    DOCRE_RPATH='' cargo build --release --locked --no-default-features >&2
     mv -f "$built" target/wheel/built
     [ ! -e target/wheel/ordinary ] || mv -f target/wheel/ordinary "$built"
     binary=target/wheel/built

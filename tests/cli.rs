@@ -175,7 +175,7 @@ fn best_checkpoint(place: &Place, run: &str) -> String {
 fn help_and_version_are_printed() {
     let place = Place::new();
     let help = place.good("--help").stdout;
-    for part in ["quickstart.toml", "Looking into a run:", "pretrain", "75  stopped on request"] {
+    for part in ["run quickstart", "Looking into a run:", "pretrain", "75  stopped on request"] {
         assert!(help.contains(part), "{help}");
     }
     assert_eq!(

@@ -58,7 +58,8 @@ fn root() -> PathBuf {
 
 /// The pages, as paths from the root of the repository.
 fn pages() -> Vec<String> {
-    let mut pages = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned()];
+    let mut pages =
+        ["README.md", "CONTRIBUTING.md", "python/README.md"].map(str::to_owned).to_vec();
     for entry in fs_err::read_dir(root().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.ends_with(".md") {

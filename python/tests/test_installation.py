@@ -1,5 +1,6 @@
 """How the command finds libtorch and the program, and what it says if it does not."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -138,6 +139,13 @@ def test_the_version_is_that_of_the_program():
     assert f'version = "{docre.__version__}"' in manifest
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = docre.nothing
+
+
+def test_the_page_that_a_package_index_shows_links_to_no_file_of_the_sources():
+    page = importlib.metadata.metadata("docre-pretrain").json["description"]
+    assert "## A first prediction" in page
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    assert all(target.startswith("https://") for target in targets), targets
 
 
 def test_run_returns_what_a_verb_prints_and_raises_what_it_says(capfd):

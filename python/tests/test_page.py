@@ -10,21 +10,22 @@ import pytest
 
 import docre_pretrain as docre
 
-PAGE = Path(__file__).parents[2] / "docs/python.md"
+REPOSITORY = Path(__file__).parents[2]
 
 
-def blocks():
+def blocks(page):
     """Return line and text of the page's Python, without what is marked `not run`."""
-    text = PAGE.read_text()
+    text = (REPOSITORY / page).read_text()
     found = re.finditer(r"(<!-- not run: [^\n]+ -->\n)?```python\n(.*?)```", text, re.DOTALL)
     return [(text.count("\n", 0, match.start(2)), match[2]) for match in found if not match[1]]
 
 
-def test_examples_of_the_page_run_in_their_order(work):
+@pytest.mark.parametrize(("page", "least"), [("docs/python.md", 9), ("python/README.md", 1)])
+def test_examples_of_the_page_run_in_their_order(work, page, least):
     names = {}
-    assert len(blocks()) >= 9
-    for line, text in blocks():
-        exec(compile("\n" * line + text, str(PAGE), "exec"), names)
+    assert len(blocks(page)) >= least
+    for line, text in blocks(page):
+        exec(compile("\n" * line + text, page, "exec"), names)
     names["model"].close()
 
 

@@ -32,8 +32,8 @@ use crate::{Error, Result, exit_code};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
 ///
-/// Start with `docre-pretrain run jobs/quickstart.toml`, or on two ranks with `docre-pretrain
-/// launch -n 2 run jobs/quickstart.toml`.
+/// Start with `docre-pretrain run quickstart`, a recipe inside the program, or on two ranks with
+/// `docre-pretrain launch -n 2 run quickstart`.
 #[derive(Debug, Parser)]
 #[command(
     name = "docre-pretrain",

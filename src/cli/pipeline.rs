@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// Run the whole pipeline from one recipe
 #[derive(Debug, Args)]
 pub struct RunVerb {
-    /// Recipe (TOML)
+    /// Recipe (TOML): a file, or `quickstart` or `smoke`, which are inside the program
     recipe: PathBuf,
     /// Run folder [default: runs/NAME]
     #[arg(long, value_name = "R")]

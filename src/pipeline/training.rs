@@ -190,12 +190,8 @@ impl StageStart {
     }
 
     fn best(&self) -> Result<Checkpoint> {
-        let last = Checkpoint::latest(&self.folder)?
-            .ok_or_else(|| Error::Bug(format!("stage {} left no checkpoint", self.stage)))?;
-        match last.trainer()?.best {
-            Some((_, step)) => Checkpoint::open(&folder_of_step(&self.folder, step)),
-            None => Ok(last),
-        }
+        Checkpoint::best(&self.folder)?
+            .ok_or_else(|| Error::Bug(format!("stage {} left no checkpoint", self.stage)))
     }
 }
 
@@ -351,7 +347,11 @@ impl TrainingStage<'_> {
         let mut metrics = session.world.agree(metrics)?;
         trainer.run(source, &context, &mut metrics, boundary)?;
         session.world.communicator().barrier()?;
-        start.best()
+        let checkpoint = start.best()?;
+        if context.is_root() {
+            say(format!("{}: its checkpoint is {}", self.name, checkpoint.path().display()));
+        }
+        Ok(checkpoint)
     }
 
     /// What the metrics say besides the steps themselves.

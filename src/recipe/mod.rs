@@ -4,6 +4,7 @@
 //! key=value` is laid over the recipe, and the result is read into typed structs. Unknown keys are
 //! answered with the nearest known one. Not for: opening the files that a recipe names.
 
+mod built_in;
 mod data;
 mod encoder;
 mod memory;
@@ -15,6 +16,7 @@ mod systems;
 
 use std::path::{Path, PathBuf};
 
+use built_in::built_in;
 use paths::Places;
 
 pub use data::{CorpusName, DataSources, SplitSource};
@@ -116,21 +118,26 @@ pub fn recipe_schema() -> serde_json::Value {
 impl Recipe {
     /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside start at its
     /// folder, or at the working directory if they are only there; those of `settings` start at the
-    /// working directory.
+    /// working directory. Where there is no file, `quickstart` and `smoke` are inside the program.
     ///
     /// # Errors
     /// [`Error::Recipe`] naming the file, the key and, for an unknown key, the nearest known one.
     pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
-        let text = fs_err::read_to_string(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::recipe(format!("there is no recipe at {}", path.display()))
-                    .with_hint("the built-in one is jobs/quickstart.toml")
-            }
-            std::io::ErrorKind::InvalidData => {
-                Error::recipe(format!("{} is not valid UTF-8", path.display()))
-            }
-            _ => Error::from(error),
-        })?;
+        use std::io::ErrorKind;
+        let text = match fs_err::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => match (error.kind(), built_in(path)) {
+                (ErrorKind::NotFound, Some(text)) => text.to_owned(),
+                (ErrorKind::NotFound, None) => {
+                    let message = format!("there is no recipe at {}", path.display());
+                    return Err(Error::recipe(message).with_hint(built_in::HINT));
+                }
+                (ErrorKind::InvalidData, _) => {
+                    return Err(Error::recipe(format!("{} is not valid UTF-8", path.display())));
+                }
+                _ => return Err(error.into()),
+            },
+        };
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::read(&text, &path.display().to_string(), folder, settings)
     }

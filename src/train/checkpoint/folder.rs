@@ -14,7 +14,7 @@ use tch::Tensor;
 use super::disk::{Disk, LocalDisk};
 use super::retention::{Retention, folder_of_step, step_of, steps_in};
 use super::seal::{CARD, SEAL, Seal, seal};
-use crate::base::{entries, fingerprint, folder_of, write_whole};
+use crate::base::{entries, fingerprint, folder_of, run_files, write_whole};
 use crate::hub::{self, RepoName, Wanted};
 use crate::text::Tokenizer;
 use crate::torch::hf;
@@ -123,8 +123,13 @@ impl Checkpoint {
             Some(name) => hub::fetch(&name, Wanted::Checkpoint)?.folder,
             None => path.to_owned(),
         };
-        Seal::check(&path)?;
-        Ok(Self { path })
+        match Seal::check(&path) {
+            Ok(_) => Ok(Self { path }),
+            Err(error) => Err(match way_from(&path) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }),
+        }
     }
 
     /// Whether a path is taken for the name of a repository of the Hub.
@@ -139,6 +144,19 @@ impl Checkpoint {
     pub fn latest(stage_folder: &Path) -> Result<Option<Self>> {
         let steps = steps_in(stage_folder)?;
         steps.last().map(|step| Self::open(&folder_of_step(stage_folder, *step))).transpose()
+    }
+
+    /// Opens the checkpoint that a stage ends with: the best on dev, or the newest if it was never
+    /// judged.
+    ///
+    /// # Errors
+    /// If the newest or the best fails its check.
+    pub fn best(stage_folder: &Path) -> Result<Option<Self>> {
+        let Some(last) = Self::latest(stage_folder)? else { return Ok(None) };
+        match last.trainer()?.best {
+            Some((_, step)) => Self::open(&folder_of_step(stage_folder, step)).map(Some),
+            None => Ok(Some(last)),
+        }
     }
 
     /// Removes the checkpoints of a stage that nothing keeps.
@@ -261,6 +279,18 @@ impl Checkpoint {
 /// The repository that a path names, where nothing lies at it.
 fn repository(path: &Path) -> Option<RepoName> {
     path.to_str().filter(|_| !path.exists()).and_then(RepoName::parse)
+}
+
+/// What to name in place of a folder that holds checkpoints, but is none.
+fn way_from(folder: &Path) -> Option<String> {
+    if let Ok(Some(best)) = Checkpoint::best(folder) {
+        let best = best.path().display();
+        return Some(format!("this is the folder of a stage; name its checkpoint {best}"));
+    }
+    let stages = folder.join(run_files::CHECKPOINTS);
+    stages
+        .is_dir()
+        .then(|| format!("this is the folder of a run; name a checkpoint in {}", stages.display()))
 }
 
 /// Writes all files, flushes them, and seals the folder.

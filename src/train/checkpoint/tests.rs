@@ -203,6 +203,21 @@ fn a_folder_without_a_seal_is_no_checkpoint() {
     assert!(Checkpoint::latest(&empty.path().join("nothing")).unwrap().is_none());
 }
 
+#[test]
+fn in_place_of_the_folder_of_a_stage_or_a_run_a_hint_names_the_checkpoint() {
+    let stage = stage(&[2, 5]);
+    assert_eq!(Checkpoint::best(stage.path()).unwrap().unwrap().trainer().unwrap().step, 2);
+    let error = Checkpoint::open(stage.path()).unwrap_err();
+    let best = folder_of_step(stage.path(), 2).display().to_string();
+    assert!(error.hint().is_some_and(|hint| hint.ends_with(&best)), "{error}: {:?}", error.hint());
+    let run = tempfile::tempdir().unwrap();
+    let stages = run.path().join(run_files::CHECKPOINTS);
+    fs_err::create_dir(&stages).unwrap();
+    let error = Checkpoint::open(run.path()).unwrap_err();
+    let named = stages.display().to_string();
+    assert!(error.hint().is_some_and(|hint| hint.ends_with(&named)), "{error}: {:?}", error.hint());
+}
+
 /// Opens a checkpoint whose seal was changed.
 fn resealed(change: fn(&mut serde_json::Value)) -> Error {
     let stage = stage(&[1]);
