@@ -5,6 +5,7 @@
 //! that is there (`questions`).
 
 mod annotate;
+mod asked_types;
 mod audit;
 mod boundary;
 mod calibrate;
