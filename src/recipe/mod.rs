@@ -124,7 +124,11 @@ impl Recipe {
         let text = fs_err::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::recipe(format!("there is no recipe at {}", path.display()))
-                    .with_hint("the built-in one is jobs/quickstart.toml")
+                    .with_hint("name a file; jobs/quickstart.toml is one to begin with")
+            }
+            std::io::ErrorKind::IsADirectory => {
+                Error::recipe(format!("{} is a folder, not a recipe", path.display()))
+                    .with_hint("name a file; the recipe of a run folder is recipe.toml in it")
             }
             std::io::ErrorKind::InvalidData => {
                 Error::recipe(format!("{} is not valid UTF-8", path.display()))
