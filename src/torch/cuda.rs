@@ -79,7 +79,7 @@ fn half_beside(maps: &str) -> Result<PathBuf> {
     Err(refusal(
         &format!("libtorch in {folder} is a build for CPUs, without {CUDA_HALF}"),
         "set LD_LIBRARY_PATH to the folder `torch/lib` of a torch 2.11.0 with CUDA, or use \
-         `--device cpu`",
+         `--device cpu` (`run`: `--set device=cpu`)",
     ))
 }
 

@@ -16,8 +16,10 @@ pub struct PredictDoubts {
     pieces: PieceCount,
     /// Pairs that are not predicted because of their types.
     pairs: usize,
-    /// Documents with two entities or more of which no pair is predicted for that reason.
+    /// Documents with two entities or more that list no pairs.
     documents: usize,
+    /// Those of them of which no pair is predicted for that reason.
+    without_pairs: usize,
 }
 
 impl PredictDoubts {
@@ -27,7 +29,8 @@ impl PredictDoubts {
         for document in open.filter(|_| !types.is_empty()) {
             let pairs = pairs_of(document, types);
             self.pairs += document.num_pairs() - pairs.len();
-            self.documents += usize::from(pairs.is_empty() && document.num_pairs() > 0);
+            self.documents += usize::from(document.num_pairs() > 0);
+            self.without_pairs += usize::from(pairs.is_empty() && document.num_pairs() > 0);
             Arc::make_mut(document).candidates = Some(pairs);
         }
     }
@@ -44,6 +47,7 @@ impl PredictDoubts {
             sum.pieces.unknown += share.pieces.unknown;
             sum.pairs += share.pairs;
             sum.documents += share.documents;
+            sum.without_pairs += share.without_pairs;
             sum
         })
     }
@@ -59,11 +63,11 @@ impl PredictDoubts {
                 self.pairs
             ));
         }
-        if self.documents > 0 {
+        if 2 * self.without_pairs > self.documents {
             told.push(format!(
-                "warning: {} documents have no pair of these types: are types spelt as in \
+                "warning: {} of {} documents have no pair of these types: are types spelt as in \
                  training?",
-                self.documents
+                self.without_pairs, self.documents
             ));
         }
         told.extend(self.pieces.warning().map(|warning| format!("warning: {warning}")));
@@ -88,7 +92,8 @@ mod tests {
     #[test]
     fn pairs_of_types_that_were_not_trained_on_are_left_out_and_counted() {
         let types = [("Chemical".to_owned(), "Disease".to_owned())];
-        let mut documents = [document(&["Disease", "Chemical", "Disease"]), document(&["A", "B"])];
+        let mut documents =
+            [&["Disease", "Chemical", "Disease"][..], &["A", "B"], &["C", "D", "E"]].map(document);
         let mut doubts = PredictDoubts::default();
         doubts.restrict(&mut documents, &types);
         let pairs = documents[0].candidates.as_ref().unwrap();
@@ -96,8 +101,8 @@ mod tests {
         assert_eq!(found, [(1, 0), (1, 2)]);
         assert_eq!(documents[1].candidates.as_ref().unwrap().len(), 0);
         let told = PredictDoubts::sum(&[doubts.clone(), doubts]).told(&types).join("\n");
-        assert!(told.contains("Chemical → Disease") && told.contains("12 pairs"), "{told}");
-        assert!(told.contains("2 documents have no pair"), "{told}");
+        assert!(told.contains("Chemical → Disease") && told.contains("24 pairs"), "{told}");
+        assert!(told.contains("4 of 6 documents have no pair"), "{told}");
     }
 
     #[test]
