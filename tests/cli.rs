@@ -409,6 +409,10 @@ fn a_finished_run_is_skipped_the_second_time() {
     assert_eq!(place.json("again.json")["scores"], scores);
     assert_eq!(place.json("r/scores.json"), scores);
     assert_eq!(place.json("r/run.json")["starts"], 2);
+    let told = again.stderr.lines().filter_map(|line| line.strip_prefix("best checkpoint of "));
+    let best: Vec<&str> = told.filter_map(|row| Some(row.split_once(": ")?.1)).collect();
+    assert_eq!(best.len(), 3, "{}", again.stderr);
+    best.iter().for_each(|folder| drop(place.good(&format!("inspect {folder}"))));
 }
 
 #[test]

@@ -50,3 +50,34 @@ pub fn in_words(types: &[TypePair]) -> String {
     let pair = |(head, tail): &TypePair| format!("{head} → {tail}");
     types.iter().map(pair).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::{Candidate, Document};
+    use crate::shards::testing::{document, prepared_with};
+    use crate::shards::{StoreOptions, WriteOptions};
+
+    #[test]
+    fn types_are_those_of_listed_pairs_and_none_where_a_document_lists_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let open = |name: &str, documents: &[Document]| {
+            let (folder, _) = prepared_with(temp.path(), name, documents, WriteOptions::default());
+            DocumentStore::open(&folder, StoreOptions::default()).unwrap()
+        };
+        let mut listed = document("a", &[&["Paris"], &["France"], &["Rome"]], &[]);
+        for (entity, name) in listed.entities.iter_mut().zip(["CITY", "LAND", "CITY"]) {
+            entity.mentions[0].entity_type = name.to_owned();
+        }
+        let pair = |head, tail, excluded| Candidate { head, tail, excluded };
+        listed.candidates = Some(vec![pair(0, 1, false), pair(2, 1, false), pair(1, 0, true)]);
+        let all = Document { title: "b".into(), candidates: None, ..listed.clone() };
+        let types = asked_types(&[open("listed", &[listed.clone()])]);
+        assert_eq!(in_words(&types), "CITY → LAND");
+        let store = open("both", &[listed, all]);
+        assert!(asked_types(std::slice::from_ref(&store)).is_empty());
+        let found: Vec<_> =
+            pairs_of(&store.get(1), &types).iter().map(|pair| (pair.head, pair.tail)).collect();
+        assert_eq!(found, [(0, 1), (2, 1)]);
+    }
+}
