@@ -173,9 +173,11 @@ impl Error {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                     Some("free space on that disk, then run again with --resume")
                 }
-                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-                    Some("name a folder that you can write to")
+                ErrorKind::ReadOnlyFilesystem => Some("name a folder that you can write to"),
+                ErrorKind::PermissionDenied => {
+                    Some("name a file that you can read, or a folder that you can write to")
                 }
+                ErrorKind::IsADirectory => Some("a file is needed here: name one in that folder"),
                 _ => None,
             },
             Self::Torch(error) if is_memory(&error.to_string()) => Some(

@@ -409,6 +409,10 @@ fn a_finished_run_is_skipped_the_second_time() {
     assert_eq!(place.json("again.json")["scores"], scores);
     assert_eq!(place.json("r/scores.json"), scores);
     assert_eq!(place.json("r/run.json")["starts"], 2);
+    let told = again.stderr.lines().filter_map(|line| line.strip_prefix("best checkpoint of "));
+    let best: Vec<&str> = told.filter_map(|row| Some(row.split_once(": ")?.1)).collect();
+    assert_eq!(best.len(), 3, "{}", again.stderr);
+    best.iter().for_each(|folder| drop(place.good(&format!("inspect {folder}"))));
 }
 
 #[test]
@@ -579,7 +583,8 @@ fn docre_ii_without_pre_training_is_one_stage_by_the_second_schedule() {
 fn missing_files_and_folders_are_errors_of_the_recipe_that_say_where_to_get_them() {
     let place = Place::new();
     fs_err::create_dir(place.path("jobs")).unwrap();
-    let recipe = "[data]\nhuman = [\"docred/train_annotated.json\"]\n[encoder]\nname = \"bilstm\"";
+    let recipe = "variants = [\"baseline\"]\n[data]\nhuman = [\"docred/train_annotated.json\"]\n\
+                  dev = [\"docred/train_annotated.json\"]\n[encoder]\nname = \"bilstm\"";
     fs_err::write(place.path("jobs/a.toml"), recipe).unwrap();
     let parts = ["data.human: there is no ", "jobs/docred/train_annotated.json", "thunlp/DocRED"];
     place.bad("run jobs/a.toml --run-dir r", 64, &parts);

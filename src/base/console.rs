@@ -17,6 +17,11 @@ pub fn say(text: impl AsRef<str>) {
     }
 }
 
+/// A rate for people: a decimal below ten, so that a slow machine does not read as none.
+pub fn brief(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
+}
+
 /// Time between lines if standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -95,5 +100,15 @@ impl Progress {
         if self.bar.is_some() || self.lines {
             say(format!("{}: {message} ({seconds:.0} s)", self.stage));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::brief;
+
+    #[test]
+    fn a_slow_rate_does_not_read_as_none() {
+        assert_eq!([0.42, 8.0, 312.4].map(brief), ["0.4", "8.0", "312"]);
     }
 }

@@ -20,7 +20,7 @@ pub mod records;
 pub mod run_files;
 pub mod text_file;
 
-pub use console::{Progress, say};
+pub use console::{Progress, brief, say};
 pub use file_lock::FileLock;
 pub use files::{entries, folder_of, write_atomic, write_whole};
 pub use hash::{fingerprint, hash_number};

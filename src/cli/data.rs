@@ -196,9 +196,10 @@ pub struct LabelVerb {
     /// leaves the labels of a pair as they are
     #[arg(long, value_name = "FILE", conflicts_with_all = ["facts", "matching"])]
     reviewed: Option<PathBuf>,
-    /// Relations that answers may name, beside the candidates of the file and the labels of the
-    /// input
-    #[arg(long, value_name = "FILE", requires = "reviewed")]
+    /// With --facts, the relations that labels may have; facts of others are left out. With
+    /// --reviewed, those that answers may name, beside the candidates of the file and the labels of
+    /// the input
+    #[arg(long, value_name = "FILE")]
     relations: Option<PathBuf>,
     /// Documents with entities. With --facts, labels that they already have are compared, then
     /// replaced
@@ -227,15 +228,18 @@ impl LabelVerb {
             read: self.reading.options(None)?,
             ..LabelOptions::default()
         };
+        let relations = self.relations.as_deref().map(load_relations).transpose()?;
         if let Some(path) = &self.reviewed {
-            let relations = self.relations.as_deref().map(load_relations).transpose()?;
             let reviewed = ReviewedPairs::load(path, relations.as_ref())?;
             let report = label_reviewed(&reviewed, &self.input, &self.output, &options)?;
             say(format!("label: {report}"));
             return write_json(self.json.as_deref(), &report);
         }
         let facts = self.facts.as_deref().unwrap_or(Path::new(""));
-        let facts = FactBase::load_with(facts, self.matching)?;
+        let mut facts = FactBase::load_with(facts, self.matching)?;
+        if let (Some(relations), Some(file)) = (&relations, &self.relations) {
+            facts.keep_relations(relations, file)?;
+        }
         let report = label_file(&facts, &self.input, &self.output, &options)?;
         print_all(report.table().as_bytes())?;
         say(format!("{report}"));

@@ -70,6 +70,13 @@ pub fn label_file(
     warnings.for_each(|warning| say(format!("warning: {warning}")));
     list_left_out(&summary.left_out, output)?;
     (report.known_facts, report.used_facts) = (facts.len(), used.len());
+    if report.facts == 0 {
+        say(format!(
+            "warning: {}: no label was given: no fact has a head and a tail that are entities of \
+             one document",
+            input.display()
+        ));
+    }
     Ok(report)
 }
 

@@ -182,7 +182,10 @@ pub trait Encoder {
     ) -> Result<Attended> {
         if asked.plan.is_some() || asked.layers > 1 {
             return Err(Error::recipe("this encoder has no attention layers that could be read")
-                .with_hint("take a BERT, or turn off context pooling and averaged layers"));
+                .with_hint(
+                    "set encoder.name to a Transformer (a BERT, or `tiny`), or take a system that \
+                     reads no attention; `docre-pretrain systems` lists them",
+                ));
         }
         Ok(Attended { states: self.encode(stream, pass)?, attention: None })
     }

@@ -52,6 +52,27 @@ impl Role {
             Self::Test => "test",
         }
     }
+
+    /// The error of a recipe that cannot do without documents of this role.
+    pub fn missing(self) -> Error {
+        Error::recipe(format!("the recipe names no {} documents", self.name())).with_hint(
+            match self {
+                Self::Distant => {
+                    "name files with distant labels as data.distant, or documents and facts under \
+                 [data.label]; variants = [\"baseline\"] needs none"
+                }
+                Self::Human => {
+                    "name annotated files as data.human, or under [data.split], which divides them"
+                }
+                Self::Dev => {
+                    "name annotated files as data.dev, or let [data.split] take them from the \
+                 annotated ones: files = [\"annotated.json\"] and dev_share = 0.2 in place of \
+                 data.human"
+                }
+                Self::Test => "name files as data.test",
+            },
+        )
+    }
 }
 
 /// Where a run's data lie.
@@ -101,8 +122,7 @@ impl RunData {
     /// # Errors
     /// The role has no documents.
     pub fn need(&self, role: Role) -> Result<PathBuf> {
-        self.shards_of(role)
-            .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+        self.shards_of(role).ok_or_else(|| role.missing())
     }
 }
 
@@ -326,7 +346,10 @@ fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Rol
         sources.dev_distant.push(InputFile::docred(world.join("dev_distant.json")));
     }
     if let Some(label) = &named.label {
-        let facts = FactBase::load(&label.facts)?;
+        let mut facts = FactBase::load(&label.facts)?;
+        if let Some(file) = &named.relations {
+            facts.keep_relations(&load_relations(file)?, file)?;
+        }
         for (index, input) in InputFile::all(&label.documents, named.format).iter().enumerate() {
             let output = folder.join(format!("labelled-{index}.json"));
             if !output.exists() {
@@ -428,8 +451,9 @@ pub fn named_tokenizer(recipe: &Recipe) -> Result<Option<PathBuf>> {
 
 fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
     named_tokenizer(recipe)?.or(sources.tokenizer.clone()).ok_or_else(|| {
-        Error::recipe(format!("encoder `{}` brings no tokenizer", recipe.encoder.name))
-            .with_hint("name a tokenizer folder or vocab.txt as data.tokenizer")
+        Error::recipe(format!("encoder `{}` brings no tokenizer", recipe.encoder.name)).with_hint(
+            "name a tokenizer folder, a vocab.txt or a file of word vectors as data.tokenizer",
+        )
     })
 }
 

@@ -5,6 +5,7 @@
 //! that is there (`questions`).
 
 mod annotate;
+mod asked_types;
 mod audit;
 mod boundary;
 mod calibrate;
@@ -18,6 +19,7 @@ mod fusion;
 mod human_share;
 mod ledger;
 mod model;
+mod needed;
 mod predict;
 mod predictor;
 mod prepare_job;
@@ -48,6 +50,7 @@ pub use export::{ExportTask, export};
 pub use finetune::{FinetuneTask, finetune, finetune_in_stages};
 pub use ledger::{Ledger, LedgerSource, write_ledger};
 pub use model::{Description, Loaded, LoadedEvidence, LoadedExtractor, LoadedModel, NewModel};
+pub use needed::check_roles;
 pub use predict::{PredictFiles, PredictOptions, answer_lines, predict_files};
 pub use predictor::{Decider, PREDICT_TOKENS, Predictor, predictions};
 pub use prepare_job::{InputFile, PrepareJob, relations_in};

@@ -7,6 +7,7 @@ use std::slice;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Tensor};
 
+use super::asked_types::{TypePair, asked_types};
 use crate::base::read_json;
 use crate::corpus::RelationSet;
 use crate::encoders;
@@ -39,6 +40,10 @@ pub struct Description {
     pub relations: RelationSet,
     /// Entity types in the order of their embedding rows.
     pub entity_types: Vec<String>,
+    /// Types of head and tail of the pairs that the training documents list; empty where they list
+    /// none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_types: Vec<TypePair>,
     /// Identity of the tokenizer.
     pub tokenizer: String,
     /// Whether pairs are chosen by a ranker, and where it lies, relative to the checkpoint.
@@ -181,6 +186,10 @@ impl NewModel<'_> {
             }),
             relations: store.relations().clone(),
             entity_types: foundation.entity_types.clone(),
+            asked_types: match kind {
+                ModelKind::Finetuner => asked_types(stores),
+                _ => Vec::new(),
+            },
             tokenizer: tokenizer.identity().to_owned(),
             ranker: None,
         };

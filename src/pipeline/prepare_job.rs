@@ -183,8 +183,9 @@ impl<'a> PrepareJob<'a> {
         if report.manifest.max_pieces + 2 > WINDOW {
             let pieces = report.manifest.max_pieces;
             say(format!(
-                "warning: the longest document has {pieces} pieces without markers, BERT's window \
-                 is {WINDOW}: dsdocre needs encoder.truncate"
+                "warning: the longest document has {pieces} pieces without markers, more than the \
+                 {WINDOW} of a BERT: some systems read longer documents in windows, others, such \
+                 as dsdocre, need encoder.truncate"
             ));
         }
         if left_out > 0 {

@@ -7,6 +7,7 @@ use super::data::{Role, RunData, prepare_data_while};
 use super::finetune::{
     FinetuneTask, finetune, finetune_first_stage, finetune_in_stages, first_stage_of,
 };
+use super::needed::check_roles;
 use super::pretrain::{Pretraining, pretrain};
 use super::rank::rank;
 use super::score::{ScoreTask, score};
@@ -92,6 +93,7 @@ pub fn run_until(
         .with_hint("train it with `finetune --system lstm-sp`"));
     }
     check_denoising(recipe)?;
+    check_roles(recipe)?;
     let run = ActiveRun::enter(recipe, folder, resume, session, || {
         let same = || same_recipe(recipe, folder, resume);
         let (run, identity) = claim(recipe, folder, resume, session, same)?;

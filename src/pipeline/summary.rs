@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::calibrate::{Calibrated, calibrated_facts};
 use super::data::{Role, RunData};
@@ -44,6 +44,8 @@ pub struct Summary<'a> {
     train_facts: FactSet,
     scores: BTreeMap<String, Scores>,
     report: ReportData,
+    /// The best checkpoint of each variant, by the name of its row.
+    best: Vec<(String, PathBuf)>,
 }
 
 /// Points of a plotted curve at most.
@@ -61,8 +63,9 @@ impl<'a> Summary<'a> {
         data: &'a RunData,
         scored: Option<&RunData>,
     ) -> Result<Self> {
-        let (scores, report) = (BTreeMap::new(), ReportData::default());
-        let mut summary = Self { run, data, train_facts: FactSet::default(), scores, report };
+        let (train_facts, scores) = (FactSet::default(), BTreeMap::new());
+        let (report, best) = (ReportData::default(), Vec::new());
+        let mut summary = Self { run, data, train_facts, scores, report, best };
         run.session.world.on_root(|| {
             summary.add_training_documents()?;
             scored.map_or(Ok(()), |scored| summary.add_ranker(scored))
@@ -90,8 +93,9 @@ impl<'a> Summary<'a> {
     pub fn add(&mut self, variant: Variant, checkpoint: &Checkpoint, data: &RunData) -> Result<()> {
         let loaded = LoadedExtractor::open(checkpoint.path(), self.run.session.device)?;
         let state = checkpoint.trainer()?;
-        let learning = Series { name: self.row(variant)?, points: state.curve.clone() };
+        let learning = Series { name: self.row(variant)?, points: whole_curve(checkpoint)? };
         self.report.learning.push(learning);
+        self.best.push((self.row(variant)?, checkpoint.path().to_owned()));
         for role in [Role::Dev, Role::Test] {
             if let Some(folder) = data.shards_of(role) {
                 self.add_split(variant, role.name(), &folder, &loaded, &state)?;
@@ -270,6 +274,9 @@ impl<'a> Summary<'a> {
             }
             _ => {}
         }
+        for (row, checkpoint) in &self.best {
+            say(format!("best checkpoint of {row}: {}", checkpoint.display()));
+        }
         say(format!("report: {}", report.display()));
         Ok(())
     }
@@ -315,8 +322,11 @@ impl<'a> Summary<'a> {
             self.report.reference = published_results(&recipe.settings()?.info());
         }
         self.report.summary = format!(
-            "{} in its {:?} profile on encoder `{}`, seed {}",
-            recipe.system, recipe.profile, recipe.encoder.name, recipe.seed
+            "{}, profile {}, encoder {}, seed {}",
+            recipe.system,
+            format!("{:?}", recipe.profile).to_lowercase(),
+            recipe.encoder.name,
+            recipe.seed
         );
         let lines = read_metrics(&MetricsWriter::path(folder.path()))?;
         let mut curves: BTreeMap<(String, String), Vec<(f64, f64)>> = BTreeMap::new();
@@ -371,6 +381,12 @@ impl<'a> Summary<'a> {
             .collect();
         Ok(())
     }
+}
+
+/// Dev F1 by epoch of the stage of a checkpoint, after that checkpoint too.
+fn whole_curve(best: &Checkpoint) -> Result<Vec<(f64, f64)>> {
+    let newest = best.path().parent().map(Checkpoint::latest).transpose()?.flatten();
+    Ok(newest.as_ref().unwrap_or(best).trainer()?.curve)
 }
 
 /// The k of the report's tables: the usual ones, and that of pre-training.

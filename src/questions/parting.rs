@@ -49,6 +49,9 @@ pub struct StageParting {
     pub checkpoints: Vec<(u64, usize)>,
 }
 
+/// Keys that only one of two recipes has, up to which all of them are printed.
+const MOST_SINGLE: usize = 10;
+
 /// Compares two run folders by their files; those that only one has count for nothing.
 ///
 /// # Errors
@@ -174,13 +177,30 @@ fn differences(
 
 impl fmt::Display for Parting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = |list: &[(String, Value, Value)]| match list.len() {
-            0 => "alike".to_owned(),
-            _ => list.iter().map(|(key, one, two)| format!("\n  {key} = {one} | {two}")).collect(),
-        };
-        write!(f, "recipes: {}\nprograms and worlds: {}", keys(&self.recipe), keys(&self.run))?;
+        write!(f, "recipes: {}\nprograms and worlds: {}", listed(&self.recipe), listed(&self.run))?;
         self.stages.iter().try_for_each(|stage| write!(f, "\n{stage}"))
     }
+}
+
+/// Keys with both values. Those that only one side has are counted where they are many, as between
+/// two versions of the program.
+fn listed(list: &[(String, Value, Value)]) -> String {
+    if list.is_empty() {
+        return "alike".to_owned();
+    }
+    let (single, both): (Vec<_>, Vec<_>) =
+        list.iter().partition(|(_, one, two)| one.is_null() || two.is_null());
+    let told = |(key, one, two): &(String, Value, Value)| format!("\n  {key} = {one} | {two}");
+    let mut text: String = both.into_iter().map(told).collect();
+    match single.as_slice() {
+        [first, .., last] if single.len() > MOST_SINGLE => {
+            let count = single.len();
+            let (first, last) = (&first.0, &last.0);
+            text += &format!("\n  {count} keys, {first} to {last}, are in one of them alone");
+        }
+        few => text.extend(few.iter().copied().map(told)),
+    }
+    text
 }
 
 impl fmt::Display for StageParting {
@@ -262,5 +282,10 @@ mod tests {
         let told: Vec<String> =
             found.iter().map(|(key, one, two)| format!("{key} {one} {two}")).collect();
         assert_eq!(told, ["pretrain.steps null 3", "rank.batch 4 8", "rank.steps 2 null"]);
+        let new = (10..30).map(|key| (format!("atlop.k{key}"), Value::from(1), Value::Null));
+        let all: Vec<_> = found.into_iter().chain(new).collect();
+        let text = listed(&all);
+        assert!(text.contains("rank.batch = 4 | 8") && text.contains("22 keys, "), "{text}");
+        assert!(!text.contains("atlop.k11"), "{text}");
     }
 }

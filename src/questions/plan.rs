@@ -24,7 +24,8 @@ use super::systems::{Sizes, foundation, model_of};
 use crate::base::{read_json, run_files};
 use crate::encoders::{encoder_flops, encoder_size};
 use crate::pipeline::{
-    Pretraining, Role, pretrain_steps, stage_of, student_stage_of, total_steps, without_work,
+    Pretraining, Role, check_roles, pretrain_steps, stage_of, student_stage_of, total_steps,
+    without_work,
 };
 use crate::recipe::Recipe;
 use crate::sampling::SourceVisits;
@@ -76,6 +77,7 @@ pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunE
     {
         return Err(Error::recipe("--nodes and --gpus count from 1, --share lies in (0, 1]"));
     }
+    check_roles(recipe)?;
     let tflops = match options.tflops {
         Some(rate) if rate > 0.0 => rate,
         Some(rate) => return Err(Error::recipe(format!("--tflops {rate} is no rate"))),
@@ -251,9 +253,7 @@ impl RunEstimate {
 
     fn corpus(&self, role: Role) -> Result<CorpusSize> {
         let found = self.corpora.iter().find(|size| size.role == role.name());
-        found
-            .cloned()
-            .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+        found.cloned().ok_or_else(|| role.missing())
     }
 
     /// The documents that an epoch of fine-tuning visits, those of all sources.

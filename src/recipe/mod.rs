@@ -132,6 +132,12 @@ impl Recipe {
                     let message = format!("there is no recipe at {}", path.display());
                     return Err(Error::recipe(message).with_hint(built_in::HINT));
                 }
+                (ErrorKind::IsADirectory, _) => {
+                    let message = format!("{} is a folder, not a recipe", path.display());
+                    return Err(Error::recipe(message).with_hint(
+                        "name a file; the recipe of a run folder is recipe.toml in it",
+                    ));
+                }
                 (ErrorKind::InvalidData, _) => {
                     return Err(Error::recipe(format!("{} is not valid UTF-8", path.display())));
                 }

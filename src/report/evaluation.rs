@@ -98,6 +98,20 @@ impl EvaluationPage<'_> {
     /// The few numbers at the top: (label, value, what it means).
     fn tiles(&self) -> Vec<(&'static str, String, String)> {
         let percent = |value: f64| format!("{:.2}", 100.0 * value);
+        if self.systems.len() > 1 {
+            let f1 = |system: &SystemScores| {
+                ("F1", percent(system.scores.official.f1), system.name.clone())
+            };
+            let first = self.comparison.and_then(|comparison| comparison.groups.first());
+            let difference = first.map(|group| {
+                let of = &group.bootstrap;
+                let [difference, low, high] =
+                    [of.difference, of.low, of.high].map(|points| 100.0 * points);
+                let meaning = format!("95 % from {low:+.2} to {high:+.2}, p {:.3}", of.p_value);
+                ("A − B", format!("{difference:+.2}"), meaning)
+            });
+            return self.systems.iter().map(f1).chain(difference).collect();
+        }
         let (official, counts) = (&self.scores.official, &self.scores.official.counts);
         let mut tiles =
             vec![("F1", percent(official.f1), format!("of {} gold facts", counts.gold))];
@@ -212,6 +226,9 @@ mod tests {
         );
         let many = EvaluationPage { comparison: None, seeds: None, ..page };
         let text = many.render().unwrap();
+        // At the top each system has its F1, where one alone has all of its numbers.
+        assert!(text.contains("<span>B: theirs.json</span>"), "{text}");
+        assert!(!text.contains(">precision</span>"), "{text}");
         assert!(
             text.contains(">A: ours.json</th>\n<th scope=\"col\" class=\"n\">B: theirs.json</th>"),
             "{text}"

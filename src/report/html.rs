@@ -142,7 +142,11 @@ fn tiles(data: &ReportData) -> Vec<(String, String, String)> {
     }
     if !data.times.is_empty() {
         let total = data.times.iter().map(|time| time.seconds).sum();
-        tiles.push(("time".to_owned(), duration(total), format!("{} stages", data.times.len())));
+        let stages = match data.times.len() {
+            1 => "1 stage".to_owned(),
+            count => format!("{count} stages"),
+        };
+        tiles.push(("time".to_owned(), duration(total), stages));
     }
     tiles
 }

@@ -220,7 +220,10 @@ impl ShardManifest {
             name(&found)
         );
         Err(DataError::new(folder, problem)
-            .hint("prepare the shards with the tokeniser of the encoder")
+            .hint(
+                "prepare the shards with the encoder's tokenizer; in a recipe, leave out \
+                 data.tokenizer",
+            )
             .into())
     }
 

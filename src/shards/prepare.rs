@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 use std::thread;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::facts::{FactSpill, GroupFacts};
 use super::files::Staging;
@@ -52,7 +52,7 @@ pub struct PrepareOptions {
 const MOST_UNKNOWN: f64 = 0.1;
 
 /// How many pieces of words a tokenizer does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PieceCount {
     /// Pieces.
     pub all: usize,

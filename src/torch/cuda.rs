@@ -55,7 +55,7 @@ pub fn open_cuda() -> Result<usize> {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(refusal(
             &format!("CUDA counts {found} devices, but libtorch finds none"),
-            "check CUDA_VISIBLE_DEVICES, or use `--device cpu`",
+            "check CUDA_VISIBLE_DEVICES, or use `--device cpu` (`run`: `--set device=cpu`)",
         )),
     }
 }
@@ -79,7 +79,7 @@ fn half_beside(maps: &str) -> Result<PathBuf> {
     Err(refusal(
         &format!("libtorch in {folder} is a build for CPUs, without {CUDA_HALF}"),
         "set LD_LIBRARY_PATH to the folder `torch/lib` of a torch 2.11.0 with CUDA, or use \
-         `--device cpu`",
+         `--device cpu` (`run`: `--set device=cpu`)",
     ))
 }
 
@@ -92,7 +92,8 @@ fn open_library(path: &Path) -> Result<()> {
     if handle.is_null() {
         return Err(refusal(
             &format!("libtorch's CUDA library cannot be loaded ({})", loader_message()),
-            "the folder `nvidia` beside that Python's `torch` is needed too; or use `--device cpu`",
+            "the folder `nvidia` beside that Python's `torch` is needed too; or use `--device cpu` \
+             (`run`: `--set device=cpu`)",
         ));
     }
     Ok(())
@@ -156,15 +157,15 @@ fn advice(code: c_int) -> &'static str {
     match code {
         35 => {
             "CUDA 13.0 needs a driver of release 580 or later (`nvidia-smi` tells); without a GPU \
-             use `--device cpu`"
+             use `--device cpu` (`run`: `--set device=cpu`)"
         }
         NO_DEVICE => {
             "ask for GPUs when you start the job (`submit --gpus`), check CUDA_VISIBLE_DEVICES, or \
-             use `--device cpu`"
+             use `--device cpu` (`run`: `--set device=cpu`)"
         }
         802 => "start the service nvidia-fabricmanager, or wait until it is ready",
         803 => "the driver's kernel module and libraries differ in release: reboot",
-        _ => "check with `nvidia-smi`, or use `--device cpu`",
+        _ => "check with `nvidia-smi`, or use `--device cpu` (`run`: `--set device=cpu`)",
     }
 }
 

@@ -132,8 +132,12 @@ fn sign_of_gpu(
 }
 
 fn cpu_unasked(sign: &str, error: &Error) -> Error {
-    let hint =
-        error.hint().unwrap_or("use `--device cpu` to train on the CPU all the same").to_owned();
+    let hint = error
+        .hint()
+        .unwrap_or(
+            "use `--device cpu` (`run`: `--set device=cpu`) to train on the CPU all the same",
+        )
+        .to_owned();
     Error::recipe(format!("this machine has a GPU ({sign}), but {error}")).with_hint(hint)
 }
 

@@ -28,7 +28,7 @@ use super::sections::{StepClock, StepSection};
 use super::stage::{Boundary, StageContext};
 use super::state::TrainerState;
 use super::step_report::StepReport;
-use crate::base::{Progress, say};
+use crate::base::{Progress, brief, say};
 use crate::ranks::{ReduceOp, World};
 use crate::sampling::OrderHash;
 use crate::torch::precision::choose_gpu_products;
@@ -445,7 +445,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             ));
         }
         let rate = report.documents / seconds.max(1e-9);
-        progress.update(step, || format!("loss {loss:.4}, {rate:.0} documents/s"));
+        progress.update(step, || format!("loss {loss:.4}, {} documents/s", brief(rate)));
         let Some(writer) = metrics else { return };
         let schedule = &self.settings.schedule;
         let lr = schedule.learning_rate * schedule.rate_at(step, self.settings.total_steps);

@@ -4,7 +4,7 @@
 //! to several nodes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -38,7 +38,15 @@ pub struct FactBase {
     size: usize,
     /// Facts of the file that say "no relation".
     no_relation: usize,
+    /// Where the facts were read.
+    file: PathBuf,
 }
+
+/// Facts from which on their relations are expected to repeat.
+const FEW: usize = 20;
+
+const LIST_HINT: &str = "a list holds facts, [\"head\", \"tail\", \"P17\"]; items with claims \
+                         stand one a line, without brackets and commas around them";
 
 /// A Wikidata-style item: its names, and what it is related to.
 #[derive(Deserialize)]
@@ -67,12 +75,11 @@ impl FactBase {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_with(path: &Path, matching: Matching) -> Result<Self> {
-        let mut base = Self { matching, ..Self::default() };
+        let mut base = Self { matching, file: path.to_owned(), ..Self::default() };
         match text_file::first_byte(path)? {
             Some(b'[') => {
-                json_stream::read_array(path, &mut |row, fact: Vec<String>| {
-                    base.add_row(path, row, &fact)
-                })?;
+                let add = &mut |row, fact: Vec<String>| base.add_row(path, row, &fact);
+                json_stream::read_array(path, add).map_err(|error| error.with_hint(LIST_HINT))?;
             }
             Some(b'{') => base.add_items(path)?,
             _ => {
@@ -88,6 +95,15 @@ impl FactBase {
             let (file, count) = (path.display(), base.no_relation);
             say(format!("warning: {file}: {count} facts of \"no relation\" (NA) were left out"));
         }
+        if base.size >= FEW && 2 * base.relations.len() > base.size {
+            say(format!(
+                "warning: {}: {} relations in {} facts: is the third of each the relation, behind \
+                 head and tail?",
+                path.display(),
+                base.relations.len(),
+                base.size
+            ));
+        }
         Ok(base)
     }
 
@@ -102,9 +118,52 @@ impl FactBase {
                 format!("a fact is a head name, a tail name and a relation, found {fields:?}"),
             )
             .row(row)
-            .hint("write [\"head\", \"tail\", \"P17\"] in JSON, or the three separated by tabs")
+            .hint(if matches!(fields, [line] if line.starts_with('<')) {
+                "N-Triples are not read; docs/formats.md (Facts files) says how to make facts of \
+                 them"
+            } else {
+                "write [\"head\", \"tail\", \"P17\"] in JSON, or the three separated by tabs"
+            })
             .into()),
         }
+    }
+
+    /// Leaves out the facts of relations that are not in `relations`, which `file` holds, and says
+    /// how many.
+    ///
+    /// # Errors
+    /// A [`DataError`] about the facts if none is left.
+    pub fn keep_relations(&mut self, relations: &RelationSet, file: &Path) -> Result<()> {
+        let ids: Vec<&str> = self.relations.iter().map(|relation| relation.id.as_str()).collect();
+        let others: Vec<u32> = (0..ids.len() as u32)
+            .filter(|&class| relations.index_of(ids[class as usize]).is_none())
+            .collect();
+        let Some(&first) = others.first() else { return Ok(()) };
+        let first = ids[first as usize].to_owned();
+        let (known, all) = (others.len(), self.size);
+        self.facts.retain(|_, classes| {
+            classes.retain(|class| others.binary_search(class).is_err());
+            !classes.is_empty()
+        });
+        self.size = self.facts.values().map(Vec::len).sum();
+        let file = file.display();
+        if self.size == 0 {
+            let problem =
+                format!("none of its {all} facts has a relation of {file}; one has `{first}`");
+            return Err(DataError::new(&self.file, problem)
+                .hint(
+                    "a fact is head, tail and relation in this order, and its relation is an \
+                     identifier of the relation file",
+                )
+                .into());
+        }
+        say(format!(
+            "warning: {}: {} of {all} facts were left out, whose relations are not in {file}: \
+             {known}, such as `{first}`",
+            self.file.display(),
+            all - self.size
+        ));
+        Ok(())
     }
 
     fn add_items(&mut self, path: &Path) -> Result<()> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::report::Agreement;
 use super::*;
 use crate::corpus::Fact;
-use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
+use crate::corpus::{Format, RelationSet};
 
 fn document(title: &str) -> serde_json::Value {
     let mention = |name: &str, sentence: usize, word: usize| {
@@ -176,6 +176,43 @@ fn malformed_facts_are_named_by_row() {
     fs_err::write(&path, "[[\"a\", \"b\", \"P1\"], [\"a\", \"b\", 3]]").unwrap();
     let error = FactBase::load(&path).unwrap_err().to_string();
     assert!(error.contains("row 1") && error.contains("invalid type"), "{error}");
+}
+
+#[test]
+fn facts_in_another_form_are_told_the_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f");
+    for (text, hint) in [
+        ("<x:Ada> <x:P1> <x:Rome> .\n", "N-Triples"),
+        ("[\n{\"id\": \"Q1\", \"labels\": {}},\n]", "one a line"),
+        ("Ada\tRome\n", "tabs"),
+    ] {
+        fs_err::write(&path, text).unwrap();
+        let error = FactBase::load(&path).unwrap_err();
+        assert!(error.hint().unwrap().contains(hint), "{error}: {:?}", error.hint());
+    }
+}
+
+#[test]
+fn facts_of_other_relations_are_left_out_and_a_file_of_none_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, file) = (folder.path().join("f.tsv"), Path::new("rel_info.json"));
+    let mut relations = RelationSet::default();
+    relations.insert("P1", "knows");
+    fs_err::write(&path, "Ada\tRome\tP1\nAda\tRome\tP2\nRome\tAda\tP2\n").unwrap();
+    let mut base = FactBase::load(&path).unwrap();
+    base.keep_relations(&relations, file).unwrap();
+    let mut left = FactBase::default();
+    left.insert("Ada", "Rome", "P1");
+    let input = folder.path().join("in.json");
+    fs_err::write(&input, json!([document("one")]).to_string()).unwrap();
+    let (documents, _) = Format::DOCRED.read_all(&input, &ReadOptions::default()).unwrap();
+    assert_eq!((base.len(), base.label(&documents[0])), (1, left.label(&documents[0])));
+    // The columns of another order: head, relation, tail.
+    fs_err::write(&path, "Ada\tP1\tRome\n").unwrap();
+    let error = FactBase::load(&path).unwrap().keep_relations(&relations, file).unwrap_err();
+    let told = error.to_string().contains("none of its 1 facts") && error.hint().is_some();
+    assert!(told && error.exit_code() == 65, "{error}");
 }
 
 #[test]

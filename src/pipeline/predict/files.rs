@@ -150,6 +150,7 @@ impl PredictJob<'_> {
             None => Err(Error::Bug("rank 0 has kept nothing".into())),
         })?;
         progress.finish(&format!("{} facts in {documents} documents", written.facts));
+        finder.tell_doubts(session)?;
         if let Some(least) = options.min_confidence.filter(|_| session.is_root()) {
             let below = written.below;
             say(format!("{below} facts with a calibrated probability below {least} are left out"));

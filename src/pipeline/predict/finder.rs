@@ -13,6 +13,7 @@ use super::super::model::{LoadedExtractor, LoadedModel};
 use super::super::predictor::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::super::score::LoadedRanker;
 use super::super::session::Session;
+use super::doubts::PredictDoubts;
 use super::options::PredictOptions;
 use crate::base::say;
 use crate::corpus::{Document, RelationSet};
@@ -47,6 +48,7 @@ pub struct FactFinder {
     evidence: Option<EvidenceFinder>,
     calibration: Option<Calibration>,
     threshold: Option<f64>,
+    doubts: PredictDoubts,
 }
 
 /// What was found in a document.
@@ -88,6 +90,7 @@ impl FactFinder {
             threshold: options.threshold.or(state.threshold),
             calibration,
             loaded,
+            doubts: PredictDoubts::default(),
         })
     }
 
@@ -131,6 +134,17 @@ impl FactFinder {
         self.evidence.is_some() || self.decider().evidence.is_some()
     }
 
+    /// Says what was doubtful of the documents so far, those of all ranks.
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub fn tell_doubts(&self, session: &Session) -> Result<()> {
+        let all = PredictDoubts::sum(&session.gather(Ok(self.doubts.clone()))?);
+        let told = all.told(&self.loaded.description.asked_types);
+        told.into_iter().filter(|_| session.is_root()).for_each(say);
+        Ok(())
+    }
+
     /// Whether documents are needed in words, beside their pieces.
     pub fn needs_words(&self) -> bool {
         self.evidence.is_some()
@@ -148,11 +162,13 @@ impl FactFinder {
         originals: &[Document],
         going_on: &dyn Fn() -> Result<()>,
     ) -> Result<Vec<FoundFacts>> {
+        self.doubts.restrict(documents, &self.loaded.description.asked_types);
         if let Some(ranking) = &self.ranking {
             ranking.keep(documents, going_on)?;
         }
         let predictor = Predictor::new(&*self.loaded.model, self.precision);
         let scores = predictor.scores(documents, &mut |_| going_on())?;
+        self.doubts.count(documents, self.loaded.tokenizer.special().unk);
         self.check_evidence(&scores)?;
         let mut facts = self.decide(&predictor, documents, &scores, going_on)?;
         if let Some(evidence) = &mut self.evidence {

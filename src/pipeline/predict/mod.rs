@@ -3,6 +3,7 @@
 //!
 //! Not for: class logits and the decision rule (`predictor`), or scoring predictions (`evaluate`).
 
+mod doubts;
 mod files;
 mod finder;
 mod form;

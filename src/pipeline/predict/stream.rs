@@ -70,6 +70,7 @@ pub fn answer_lines(
         }
         stream.answer(lines)?;
     }
+    stream.finder.tell_doubts(session)?;
     stream.end(stopped())
 }
 

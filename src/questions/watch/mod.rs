@@ -19,7 +19,7 @@ pub use browser::serve;
 pub use terminal::watch_terminal;
 
 use self::timeline::Timeline;
-use crate::base::run_files;
+use crate::base::{brief, run_files};
 use crate::ranks::failure::{RankState, Recording, now_ns};
 use crate::report::{Series, StageCurves, duration};
 use crate::train::metrics::{MetricLine, MetricsTail, MetricsWriter};
@@ -180,7 +180,7 @@ fn step_words(line: &MetricLine) -> String {
         number("dev F1", line.number("dev/f1")),
         number("gradient norm", line.grad_norm),
         number("straggler", line.number("straggler")),
-        line.documents_per_s.map(|rate| format!("{rate:.0} documents/s")),
+        line.documents_per_s.map(|rate| format!("{} documents/s", brief(rate))),
         line.number("mfu").map(|share| format!("MFU {:.1} %", 100.0 * share)),
         line.number("memory/host").map(gigabytes),
         time_left(line),

@@ -19,6 +19,7 @@ use super::curve::curve;
 use super::timeline::KINDS;
 use super::{RunLook, WatchedRun, gigabytes, is_well, progress, time_left};
 use crate::Result;
+use crate::base::brief;
 use crate::ranks::failure::{RankState, now_ns};
 use crate::report::StageCurves;
 use crate::train::metrics::MetricLine;
@@ -108,7 +109,7 @@ impl TerminalPage<'_> {
         let parts = [
             line.loss.map(|loss| format!("loss {loss:.4}")),
             self.run.last_f1().map(|f1| format!("dev F1 {:.2}", 100.0 * f1)),
-            line.documents_per_s.map(|rate| format!("{rate:.0} documents/s")),
+            line.documents_per_s.map(|rate| format!("{} documents/s", brief(rate))),
             line.tokens_per_s.map(|rate| format!("{rate:.0} tokens/s")),
             line.number("mfu").map(|share| format!("MFU {:.1} %", 100.0 * share)),
             size("host", "host"),

@@ -16,7 +16,7 @@ fn the_page_tells_progress_curves_and_ranks() {
     let bar = format!("{stage} {}{} 3/10 30 %, 7.0 s left", "█".repeat(9), "░".repeat(23));
     for part in [
         bar.as_str(),
-        "loss 1.0000, dev F1 50.00, 8 documents/s",
+        "loss 1.0000, dev F1 50.00, 8.0 documents/s",
         "host 2.00 GB (peak 3.00 GB)",
         "rank machine",
         "step 4 of pretrain > ",

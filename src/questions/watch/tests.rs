@@ -57,7 +57,7 @@ fn a_look_in_one_line_names_ranks_that_are_not_well() {
     let run = made_up_run();
     let mut watched = WatchedRun::open(run.path()).unwrap();
     let said = watched.look().unwrap().state.in_one_line();
-    assert!(said.contains(" step 3 of 10, loss 1.0000, dev F1 0.5000, 8 documents/s"), "{said}");
+    assert!(said.contains(" step 3 of 10, loss 1.0000, dev F1 0.5000, 8.0 documents/s"), "{said}");
     assert!(said.ends_with("7.0 s left; 1 of 1 ranks at work"), "{said}");
     Recorder::create(run.path(), 1, 2).unwrap().ended(71);
     let said = watched.look().unwrap().state.in_one_line();

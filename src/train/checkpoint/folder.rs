@@ -14,7 +14,7 @@ use tch::Tensor;
 use super::disk::{Disk, LocalDisk};
 use super::retention::{Retention, folder_of_step, step_of, steps_in};
 use super::seal::{CARD, SEAL, Seal, seal};
-use crate::base::{entries, fingerprint, folder_of, run_files, write_whole};
+use crate::base::{entries, fingerprint, folder_of, read_json, run_files, write_whole};
 use crate::hub::{self, RepoName, Wanted};
 use crate::text::Tokenizer;
 use crate::torch::hf;
@@ -123,13 +123,11 @@ impl Checkpoint {
             Some(name) => hub::fetch(&name, Wanted::Checkpoint)?.folder,
             None => path.to_owned(),
         };
-        match Seal::check(&path) {
-            Ok(_) => Ok(Self { path }),
-            Err(error) => Err(match way_from(&path) {
-                Some(hint) => error.with_hint(hint),
-                None => error,
-            }),
+        if !path.join(SEAL).exists() {
+            return Err(unsealed(&path).into());
         }
+        Seal::check(&path)?;
+        Ok(Self { path })
     }
 
     /// Whether a path is taken for the name of a repository of the Hub.
@@ -281,18 +279,6 @@ fn repository(path: &Path) -> Option<RepoName> {
     path.to_str().filter(|_| !path.exists()).and_then(RepoName::parse)
 }
 
-/// What to name in place of a folder that holds checkpoints, but is none.
-fn way_from(folder: &Path) -> Option<String> {
-    if let Ok(Some(best)) = Checkpoint::best(folder) {
-        let best = best.path().display();
-        return Some(format!("this is the folder of a stage; name its checkpoint {best}"));
-    }
-    let stages = folder.join(run_files::CHECKPOINTS);
-    stages
-        .is_dir()
-        .then(|| format!("this is the folder of a run; name a checkpoint in {}", stages.display()))
-}
-
 /// Writes all files, flushes them, and seals the folder.
 fn fill(disk: &dyn Disk, folder: &Path, content: &CheckpointContent) -> Result<()> {
     let json =
@@ -335,6 +321,36 @@ fn put_in_place(disk: &dyn Disk, work: &Path, path: &Path, aside: &Path) -> Resu
 
 fn named(tensors: &[(String, Tensor)]) -> impl Iterator<Item = (&str, &Tensor)> {
     tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+}
+
+/// The error of a folder without a seal, which names the checkpoints that lie in it.
+fn unsealed(folder: &Path) -> DataError {
+    if !folder.exists() {
+        return DataError::new(folder, "there is no such folder")
+            .hint("name an export, or a step-… folder below the checkpoints of a run");
+    }
+    let stages = folder.join(run_files::CHECKPOINTS);
+    let inside: Vec<PathBuf> = match entries(&stages) {
+        Ok(stages) => stages.into_iter().map(|(_, path)| path).collect(),
+        Err(_) => vec![folder.to_owned()],
+    };
+    let best: Vec<String> = inside.iter().filter_map(|stage| best_in(stage)).collect();
+    let error = DataError::new(folder, format!("is not a complete checkpoint: it has no {SEAL}"));
+    error.hint(match best.as_slice() {
+        [] => "it was not written to its end, or is something else; name another folder".into(),
+        [one] => format!("name {one}"),
+        several => format!("name one of {}", several.join(", ")),
+    })
+}
+
+/// The checkpoint of a stage that is the best on dev, or else the newest.
+fn best_in(stage: &Path) -> Option<String> {
+    let steps = steps_in(stage).ok()?;
+    let newest = folder_of_step(stage, *steps.last()?);
+    let state: Option<TrainerState> = read_json(&newest.join(TRAINER)).ok();
+    let best = state.and_then(|state| state.best).filter(|(_, step)| steps.contains(step));
+    let named = best.map_or(newest, |(_, step)| folder_of_step(stage, step));
+    Some(named.display().to_string())
 }
 
 #[cfg(test)]

@@ -43,7 +43,6 @@ impl Seal {
         let path = folder.join(SEAL);
         let text = fs_err::read(&path).map_err(|error| {
             DataError::new(folder, format!("is not a complete checkpoint: {error}"))
-                .hint(format!("a checkpoint is complete once it has a {SEAL}; name another step"))
         })?;
         let seal: Self = serde_json::from_slice(&text)
             .map_err(|error| DataError::new(&path, error.to_string()))?;
