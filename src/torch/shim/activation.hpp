@@ -199,6 +199,20 @@ inline bool slope_needs_argument(Activation kind) {
   return kind == Activation::kGelu || kind == Activation::kGeluTanh;
 }
 
+// The function of each element of contiguous numbers.
+inline at::Tensor activated(Activation kind, const at::Tensor& x) {
+  at::Tensor y = at::empty_like(x);
+  for_kind("activation", x, [&](auto zero) {
+    using T = decltype(zero);
+    const T* from = x.const_data_ptr<T>();
+    T* to = y.mutable_data_ptr<T>();
+    at::parallel_for(0, x.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
+      activate(kind, from + begin, to + begin, end - begin);
+    });
+  });
+  return y;
+}
+
 // The gradient of the argument.
 inline at::Tensor activated_gradient(Activation kind, const at::Tensor& kept,
                                      const at::Tensor& grad_any) {
@@ -221,15 +235,7 @@ struct Activated : torch::autograd::Function<Activated> {
     TORCH_CHECK(x_any.device().is_cpu(), "activation: numbers must be on the CPU, not on ",
                 x_any.device());
     Activation function = checked_activation(kind);
-    at::Tensor x = x_any.contiguous(), y = at::empty_like(x);
-    for_kind("activation", x, [&](auto zero) {
-      using T = decltype(zero);
-      const T* from = x.const_data_ptr<T>();
-      T* to = y.mutable_data_ptr<T>();
-      at::parallel_for(0, x.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
-        activate(function, from + begin, to + begin, end - begin);
-      });
-    });
+    at::Tensor x = x_any.contiguous(), y = activated(function, x);
     ctx->save_for_backward({slope_needs_argument(function) ? x : y});
     ctx->saved_data["kind"] = kind;
     return y;

@@ -322,15 +322,13 @@ struct HalfProduct : torch::autograd::Function<HalfProduct> {
                 " numbers, not ", bias.sizes());
     bool applies = function >= 0;
     Activation activation = applies ? checked_activation(function) : Activation::kGelu;
-    at::Tensor out = at::empty(sizes_of(x, weight, turned), x.options().dtype(at::kBFloat16)), kept;
-    auto* to = out.mutable_data_ptr<at::BFloat16>();
+    at::Tensor out, kept;
     if (!multiplies_pairs()) {
       kept = wide_product(x, weight, bias, turned).to(at::kBFloat16);
-      if (!applies)
-        out = kept;
-      else
-        activate(activation, kept.const_data_ptr<at::BFloat16>(), to, kept.numel());
+      out = applies ? activated(activation, kept) : kept;
     } else {
+      out = at::empty(sizes_of(x, weight, turned), x.options().dtype(at::kBFloat16));
+      auto* to = out.mutable_data_ptr<at::BFloat16>();
       ProductTarget target{};
       if (applies) {
         target.function = activation;
